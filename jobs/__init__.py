@@ -1,0 +1,1 @@
+"""The commands: one submittable file a verb; files with a leading underscore adapt Ray for them."""
