@@ -1,0 +1,63 @@
+"""Folders and S3 buckets behind one small interface.
+
+store   what a store is: `Store`, its entries and blobs, which keys can be addressed
+disk    a folder
+s3      a bucket, or a prefix in one (boto3 and obstore are imported when one is opened)
+"""
+
+import os
+import re
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+
+from redaction_core.errors import UsageError
+from redaction_core.storage.disk import DiskStore
+from redaction_core.storage.store import Blob, Entry, Store, printable_key, why_bad_name
+
+__all__ = ["Blob", "DiskStore", "Entry", "Store", "open_store", "printable_key", "why_bad_name"]
+
+_ADVICE = "write s3://bucket/prefix, file:///folder or a plain path"
+_SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://")
+_BUCKET = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{1,62}")
+
+
+def open_store(location: str) -> Store:
+    """Open `s3://bucket/prefix`, `file:///folder` or a plain path; nothing is created or read.
+
+    Raises:
+        UsageError: the location is none of the three.
+        StorageError: S3 is not configured (no credentials, unknown profile).
+    """
+    scheme = _SCHEME.match(location)
+    if scheme is None:
+        if not location or "\0" in location:
+            raise UsageError(f"an empty location: {_ADVICE}")
+        return DiskStore(_absolute(location))
+    if scheme[1].lower() == "file":
+        return DiskStore(_path_of_url(location))
+    if scheme[1].lower() != "s3":
+        raise UsageError(f"{scheme[1]}:// locations are not supported: {_ADVICE}")
+    bucket, _, prefix = location[scheme.end() :].partition("/")
+    prefix = prefix.strip("/")
+    if _BUCKET.fullmatch(bucket) is None:
+        # The text may hold credentials, so it is not shown.
+        raise UsageError(f"an S3 location without a valid bucket name: {_ADVICE}")
+    if prefix and (why := why_bad_name(prefix)):
+        where = f"s3://{bucket}/{printable_key(prefix)}"
+        raise UsageError(f"{where} cannot be addressed ({why}): {_ADVICE}")
+    # Importing boto3 and obstore takes longer than all else that --help does.
+    from redaction_core.storage.s3 import S3Store
+
+    return S3Store(bucket, prefix)
+
+
+def _path_of_url(location: str) -> str:
+    url = urlsplit(location)
+    if url.netloc not in ("", "localhost") or not url.path or url.query or url.fragment:
+        raise UsageError(f"a file URL names this machine and has no '?' or '#': {_ADVICE}")
+    return _absolute(unquote(url.path))
+
+
+def _absolute(path: str) -> str:
+    # Path.resolve would follow links, and show another folder than the one asked for.
+    return os.path.normpath(Path(path).absolute())

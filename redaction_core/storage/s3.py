@@ -1,0 +1,242 @@
+"""A bucket, or a prefix in one, as a store.
+
+boto3 finds endpoint, region and credentials the standard way, lists, and checks buckets; obstore
+moves the objects (a tenth of the processor time an object), with credentials asked of boto3.
+"""
+
+import os
+import random
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from datetime import timedelta
+from itertools import islice
+from typing import Any, Final, TypeVar
+from urllib.parse import urlsplit
+
+import boto3
+import obstore
+from botocore.config import Config
+from botocore.exceptions import ClientError
+from obstore import exceptions
+from obstore.auth.boto3 import Boto3CredentialProvider
+from obstore.store import S3Store as Objects
+
+from redaction_core.errors import Failure, InputError, UsageError
+from redaction_core.storage.order import in_key_order
+from redaction_core.storage.s3_faults import (
+    FOREIGN,
+    UNCERTAIN,
+    is_missing_bucket,
+    is_too_long,
+    is_transient,
+    translated,
+)
+from redaction_core.storage.store import (
+    Blob,
+    Entry,
+    Store,
+    checked_key,
+    printable_key,
+    why_bad_name,
+)
+
+_RETRY_VARIABLE: Final = "REDACTION_STORAGE_RETRY_S"
+_RETRY_S: Final = 60.0
+_LONGEST_PAUSE_S: Final = 5.0
+_DELETE_AT_ONCE: Final = 1000  # the most that S3 takes in one request
+_T = TypeVar("_T")
+
+
+class S3Store(Store):
+    """Objects below one prefix of one bucket.
+
+    What is transient (no connection, 5xx, throttling) is tried again for a minute, or for the
+    seconds of the environment variable REDACTION_STORAGE_RETRY_S.
+    """
+
+    def __init__(self, bucket: str, prefix: str) -> None:
+        """Find endpoint and credentials; talks to the bucket only to learn its region on AWS.
+
+        Raises:
+            StorageError: no credentials, an unknown profile, or an endpoint that is no URL.
+        """
+        self.location = f"s3://{bucket}/{prefix}".rstrip("/")
+        self._bucket = bucket
+        self._base = prefix and prefix + "/"
+        self._where = self.location
+        self._retry_s = float(os.environ.get(_RETRY_VARIABLE) or _RETRY_S)
+        try:
+            session = boto3.Session()
+            self._client = _client(session)
+            endpoint: str = self._client.meta.endpoint_url
+            host = urlsplit(endpoint)
+            self._where += f" at {host.hostname}" + (f":{host.port}" if host.port else "")
+            self._objects = Objects(
+                bucket,
+                credential_provider=Boto3CredentialProvider(session),
+                client_options={
+                    "allow_http": host.scheme == "http",
+                    "connect_timeout": timedelta(seconds=5),
+                    "timeout": timedelta(seconds=120),
+                },
+                retry_config={"max_retries": 0},  # one policy for all requests: ours
+                **self._place(endpoint),
+            )
+        except FOREIGN as error:
+            raise translated(error, "open", self._where) from error
+
+    def _place(self, endpoint: str) -> dict[str, Any]:
+        """Say where the bucket is; boto3 follows redirects between regions, obstore does not."""
+        region = self._client.meta.region_name
+        if not _on_aws(endpoint):
+            return {
+                "region": region or "us-east-1",
+                "endpoint": endpoint,
+                "aws_endpoint_url_s3": endpoint,
+                "virtual_hosted_style_request": False,
+            }
+        try:
+            found = self._client.head_bucket(Bucket=self._bucket)
+        except ClientError as error:  # denied to those who may not list; 404 is told when used
+            headers = error.response.get("ResponseMetadata", {}).get("HTTPHeaders", {})
+            return {"region": headers.get("x-amz-bucket-region", region)}
+        return {"region": found.get("BucketRegion", region)}
+
+    def list(self, prefix: str = "", *, missing_ok: bool = False) -> Iterator[Entry]:
+        """See `Store.list`."""
+        del missing_ok  # a prefix without objects is no error, a missing bucket always is
+        return in_key_order(self._listed(prefix))
+
+    def _listed(self, prefix: str) -> Iterator[Entry]:
+        request = {"Bucket": self._bucket, "Prefix": self._base + prefix}
+        while True:
+            page = self._tried("list", "", lambda: self._client.list_objects_v2(**request))
+            for item in page.get("Contents", ()):
+                key = item["Key"].removeprefix(self._base)
+                if not key.endswith("/") and key:
+                    yield _entry(key, item)
+            if not page.get("IsTruncated"):
+                return
+            request["ContinuationToken"] = page["NextContinuationToken"]
+
+    def read(self, key: str, *, max_bytes: int | None = None) -> Blob:
+        """See `Store.read`."""
+        path = self._path(key)
+
+        def get() -> Blob:
+            found = obstore.get(self._objects, path)
+            if max_bytes is not None and found.meta["size"] > max_bytes:
+                detail = f"{found.meta['size']} bytes, the limit is {max_bytes}"
+                raise InputError(Failure.TOO_MANY_BYTES, detail)
+            return Blob(data=bytes(found.bytes()), version=_version(found.meta["e_tag"]))
+
+        return self._tried("read", key, get)
+
+    def put(self, key: str, data: bytes) -> None:
+        """See `Store.put`."""
+        path = self._path(key)
+        self._tried(
+            "write", key, lambda: obstore.put(self._objects, path, data, use_multipart=False)
+        )
+
+    def put_if_absent(self, key: str, data: bytes) -> bool:
+        """See `Store.put_if_absent`."""
+        path = self._path(key)
+
+        def create() -> bool:
+            try:
+                obstore.put(self._objects, path, data, mode="create")
+            except UNCERTAIN:
+                # A lost answer to our own write, or a conflict that stored nothing: look.
+                if self.exists(key):
+                    return False
+                raise
+            return True
+
+        return self._tried("write", key, create)
+
+    def exists(self, key: str) -> bool:
+        """See `Store.exists`."""
+        path = self._path(key)
+
+        def head() -> bool:
+            try:
+                obstore.head(self._objects, path)
+            except FileNotFoundError:
+                return False
+            except exceptions.GenericError as error:
+                if is_too_long(error, path):
+                    return False
+                raise
+            return True
+
+        return self._tried("look for", key, head)
+
+    def delete(self, keys: Iterable[str]) -> int:
+        """See `Store.delete`."""
+        count = 0
+        left = iter(keys)
+        while paths := [self._path(key) for key in islice(left, _DELETE_AT_ONCE)]:
+            self._delete(paths)
+            count += len(paths)
+        return count
+
+    def _delete(self, paths: Sequence[str]) -> None:
+        self._tried("delete from", "", lambda: obstore.delete(self._objects, paths))
+
+    def sweep(self) -> None:
+        """See `Store.sweep`: S3 has no temporary files."""
+
+    def check(self) -> None:
+        """See `Store.check`."""
+        self._tried("reach", "", lambda: self._client.head_bucket(Bucket=self._bucket))
+
+    def _path(self, key: str) -> str:
+        return self._base + checked_key(key)
+
+    def _tried(self, verb: str, key: str, request: Callable[[], _T]) -> _T:
+        """Try a request until it succeeds, fails for good, or time is up."""
+        end = time.monotonic() + self._retry_s
+        pause_s = 0.1
+        while True:
+            try:
+                return request()
+            except FOREIGN as error:
+                if not is_transient(error) or time.monotonic() >= end:
+                    if not key and is_missing_bucket(error):
+                        raise UsageError(f"no such bucket: {self._where}") from error
+                    where = f"{printable_key(key)} in {self._where}" if key else self._where
+                    raise translated(error, verb, where) from error
+            # Jitter keeps many clients from coming back all at once.
+            time.sleep(random.uniform(0, pause_s))  # noqa: S311 - no secret
+            pause_s = min(2 * pause_s, _LONGEST_PAUSE_S)
+
+
+def _client(session: Any) -> Any:  # noqa: ANN401 - boto3 has no types
+    """Make a client; with an endpoint of one's own the bucket is in the path, not in the host."""
+    retries = {"total_max_attempts": 1}  # one policy for all requests: ours
+    client = session.client("s3", config=Config(retries=retries))
+    if _on_aws(client.meta.endpoint_url):
+        return client
+    style = {"addressing_style": "path"}
+    return session.client("s3", config=Config(retries=retries, s3=style))
+
+
+def _on_aws(endpoint: str) -> bool:
+    host = urlsplit(endpoint).hostname or ""
+    return host.endswith((".amazonaws.com", ".amazonaws.com.cn"))
+
+
+def _entry(key: str, item: dict[str, Any]) -> Entry:
+    why = why_bad_name(key)
+    return Entry(
+        key=printable_key(key),
+        size=item["Size"],
+        version=_version(item.get("ETag")),
+        problem=Failure.BAD_NAME if why else None,
+        detail=why,
+    )
+
+
+def _version(etag: str | None) -> str:
+    return (etag or "").strip('"')
