@@ -1,0 +1,229 @@
+"""From a listing to shards: output names, collisions, what changed since the last plan.
+
+Everything streams, and everything is in the byte order of UTF-8 keys.
+"""
+
+import hashlib
+import json
+from collections import deque
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from enum import StrEnum, auto
+from itertools import islice
+from typing import Final, Protocol, TypeVar
+
+from redaction_core.errors import Failure
+
+_LONGEST_NAME: Final = 255  # bytes: one segment, on disk
+_LONGEST_KEY: Final = 900  # bytes: S3 ends at 1024, prefix included
+_SAME_SUFFIX: Final = {".jpg": (".jpg", ".jpeg")}
+_AFTER_SLASH: Final = b"0"  # the byte after "/": name + this is past all that lies in the folder
+
+
+class Listed(Protocol):
+    """One entry of a listing (`storage.Entry`)."""
+
+    @property
+    def key(self) -> str:
+        """UTF-8 segments joined by "/"."""
+
+    @property
+    def size(self) -> int:
+        """Length in bytes."""
+
+    @property
+    def version(self) -> str:
+        """ETag, or time of modification."""
+
+    @property
+    def problem(self) -> Failure | None:
+        """Why it cannot be read at all."""
+
+    @property
+    def detail(self) -> str | None:
+        """The problem in one line."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class PlannedInput:
+    """One input: what it is, and what it will be called; with a failure it has no output."""
+
+    key: str
+    size: int  # bytes
+    version: str
+    output: str | None = None
+    failure: Failure | None = None
+    detail: str | None = None
+
+
+class Change(StrEnum):
+    """How an input of a new listing relates to an earlier plan."""
+
+    SAME = auto()
+    NEW = auto()
+    CHANGED = auto()
+    """Its size or version differs."""
+    GONE = auto()
+
+
+def output_key(key: str, suffix: str) -> str:
+    """Name the output: the key itself if it ends in the suffix, in any case, else with it appended.
+
+    The suffix is ".png", ".webp" or ".jpg"; for the last, ".jpeg" counts too.
+    """
+    return key if _has_suffix(key, suffix) else key + suffix
+
+
+def planned(
+    entries: Iterable[Listed], suffix: str, earlier: Iterable[PlannedInput] = ()
+) -> Iterator[PlannedInput]:
+    """Give each entry its output name, or the reason why it has none.
+
+    Of two inputs with one output name, the one that had to be renamed fails (NAME_COLLISION), as
+    does one whose output name is a folder of other outputs. Inputs of an earlier plan keep what
+    that plan gave them, and whatever is new gives way to them. Holds no more than the entries
+    between a key and its own output name.
+
+    Entries and the earlier plan come in the byte order of their keys, and so does the result.
+    """
+    waiting: deque[_Claim] = deque()  # in key order, until nothing more can collide with the first
+    claims: list[_Claim] = []  # those a later key may collide with
+    for entry, before in _merged(entries, earlier):
+        claim = _claim(entry, before, suffix)
+        while waiting and waiting[0].end <= claim.key:
+            yield waiting.popleft().item
+        claims = [other for other in claims if other.end > claim.key]
+        for other in claims:
+            if claim.meets(other):
+                (claim if other.kept else other).lose(other if other.kept else claim)
+        if claim.item.output is not None:
+            claims.append(claim)
+        if entry is not None:
+            waiting.append(claim)
+    yield from (claim.item for claim in waiting)
+
+
+def shards(inputs: Iterable[PlannedInput], shard_size: int) -> Iterator[list[PlannedInput]]:
+    """Cut into lists of `shard_size`; the last may be shorter, none is empty."""
+    left = iter(inputs)
+    while shard := list(islice(left, shard_size)):
+        yield shard
+
+
+def fingerprint(config: Mapping[str, object]) -> str:
+    """SHA-256, in hex, of the configuration as JSON, whatever the order of its fields."""
+    text = json.dumps(config, sort_keys=True, separators=(",", ":"), allow_nan=False)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def differences(old: Mapping[str, object], new: Mapping[str, object]) -> list[str]:
+    """List the fields that differ, as "redact: pixelate:4 -> pixelate:8", by name."""
+    names = sorted(old.keys() | new.keys())
+    return [
+        f"{name}: {_shown(old, name)} -> {_shown(new, name)}"
+        for name in names
+        if _shown(old, name) != _shown(new, name)
+    ]
+
+
+def compare(
+    old: Iterable[PlannedInput], new: Iterable[PlannedInput]
+) -> Iterator[tuple[Change, PlannedInput]]:
+    """Merge an earlier plan with a new one, by key; a gone input comes as it was planned."""
+    for before, now in _merged(old, new):
+        if now is None:
+            if before is not None:
+                yield Change.GONE, before
+        elif before is None:
+            yield Change.NEW, now
+        elif (before.size, before.version) == (now.size, now.version):
+            yield Change.SAME, now
+        else:
+            yield Change.CHANGED, now
+
+
+@dataclass(slots=True)
+class _Claim:
+    """An input's claim to its output name, until the keys are past `end`."""
+
+    item: PlannedInput
+    kept: bool  # an earlier plan gave the name
+    key: bytes
+    output: bytes
+    end: bytes
+
+    def meets(self, other: "_Claim") -> bool:
+        """Say whether both outputs are one, or mine lies in a folder of the other's name."""
+        if self.item.output is None or other.item.output is None or (self.kept and other.kept):
+            return False
+        return self.output == other.output or self.output.startswith(other.output + b"/")
+
+    def lose(self, to: "_Claim") -> None:
+        name = self.item.output
+        same = to.item.output == name
+        detail = f"the output name {name} {'belongs to' if same else 'clashes with'} {to.item.key}"
+        failure = Failure.NAME_COLLISION
+        self.item = replace(self.item, output=None, failure=failure, detail=detail)
+
+
+_Left = TypeVar("_Left", bound="_Keyed")
+_Right = TypeVar("_Right", bound="_Keyed")
+
+
+class _Keyed(Protocol):
+    @property
+    def key(self) -> str: ...
+
+
+def _merged(
+    left: Iterable[_Left], right: Iterable[_Right]
+) -> Iterator[tuple[_Left | None, _Right | None]]:
+    """Pair two sequences by key, each in the byte order of its keys; never (None, None)."""
+    lefts, rights = iter(left), iter(right)
+    one, two = next(lefts, None), next(rights, None)
+    while one is not None or two is not None:
+        left_key = None if one is None else one.key.encode()
+        right_key = None if two is None else two.key.encode()
+        take_left = right_key is None or (left_key is not None and left_key <= right_key)
+        take_right = left_key is None or (right_key is not None and right_key <= left_key)
+        yield one if take_left else None, two if take_right else None
+        one = next(lefts, None) if take_left else one
+        two = next(rights, None) if take_right else two
+
+
+def _claim(entry: Listed | None, before: PlannedInput | None, suffix: str) -> _Claim:
+    if before is not None:
+        now = before if entry is None else entry
+        item = replace(before, size=now.size, version=now.version)
+    elif entry is not None:
+        item = _named(entry, suffix)
+    output = (item.output or "").encode()
+    end = output + _AFTER_SLASH if output else b""
+    return _Claim(item, before is not None, item.key.encode(), output, end)
+
+
+def _named(entry: Listed, suffix: str) -> PlannedInput:
+    item = PlannedInput(key=entry.key, size=entry.size, version=entry.version)
+    if entry.problem is not None:
+        return replace(item, failure=entry.problem, detail=entry.detail)
+    output = output_key(entry.key, suffix)
+    longest = max(len(name.encode()) for name in output.split("/"))
+    for length, limit, what in (
+        (longest, _LONGEST_NAME, "a segment"),
+        (len(output.encode()), _LONGEST_KEY, "the whole name"),
+    ):
+        if length > limit:
+            detail = f"{what} of the output name is {length} bytes long, the limit is {limit}"
+            return replace(item, failure=Failure.BAD_NAME, detail=detail)
+    return replace(item, output=output)
+
+
+def _has_suffix(key: str, suffix: str) -> bool:
+    return key.lower().endswith(_SAME_SUFFIX.get(suffix, (suffix,)))
+
+
+def _shown(config: Mapping[str, object], name: str) -> str:
+    if name not in config:
+        return "(absent)"
+    value = config[name]
+    return value if isinstance(value, str) else json.dumps(value, sort_keys=True)
