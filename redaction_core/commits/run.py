@@ -1,0 +1,309 @@
+"""The whole run, as its driver sees it: rounds of inputs, what is left to do, the end."""
+
+import heapq
+import json
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from itertools import islice
+from typing import Any, Final
+
+from redaction_core.commits.layout import (
+    ATTEMPTS,
+    COMMITS,
+    IMAGES,
+    INFO,
+    METRICS,
+    PLAN,
+    SUCCESS,
+    SUMMARY,
+    attempt_number,
+    json_bytes,
+    read_json,
+    round_key,
+    sha16,
+    shard_of_part,
+)
+from redaction_core.commits.shard import (
+    Commit,
+    ShardRef,
+    commit_key,
+    plan_part,
+    read_commit,
+    read_shard,
+)
+from redaction_core.errors import ObjectMissingError, StorageError, UsageError
+from redaction_core.plan import Change, PlannedInput, compare, differences, fingerprint
+from redaction_core.storage import Store
+
+_READERS: Final = 16
+_READ_AHEAD: Final = 256  # commits
+_EXAMPLES: Final = 3
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Round:
+    """One plan file: the inputs that joined the run together."""
+
+    verb: str
+    config: Mapping[str, Any]
+    config_sha256: str
+    plan_id: str
+    round: int
+    first_shard: int
+    inputs: int
+    bytes: int
+    failures: int  # inputs that the plan itself failed
+    parts: tuple[str, ...]
+    shard_size: int
+    created: str
+    version: int = 1
+
+    @property
+    def key(self) -> str:
+        """Name of the plan file."""
+        return round_key(self.round)
+
+    def shards(self) -> Iterator[ShardRef]:
+        """Yield the shards of this round, in order."""
+        for number, part in enumerate(self.parts, self.first_shard):
+            yield ShardRef(number=number, plan_id=self.plan_id, part=part)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Changes:
+    """How the inputs differ from those planned."""
+
+    same: int
+    new: int
+    new_bytes: int
+    changed: int
+    changed_examples: tuple[str, ...]
+    gone: int
+
+    def refuse_changed(self) -> None:
+        """Stop where inputs that have been planned are no longer what they were.
+
+        Raises:
+            UsageError: with the count and some examples.
+        """
+        if self.changed:
+            raise UsageError(
+                f"{self.changed} inputs changed since they were planned "
+                f"({', '.join(self.changed_examples)}): restore them, choose another output, or "
+                "start anew with --overwrite"
+            )
+
+
+class Run:
+    """A run as its driver sees it. Several drivers may work on one run at once."""
+
+    def __init__(self, store: Store, verb: str, config: Mapping[str, object]) -> None:
+        """Read the plan of this output, if there is one.
+
+        `config` is what changes the bytes of the output, as JSON values, and nothing else.
+
+        Raises:
+            UsageError: the output holds a run with another verb or config, or files but no run.
+        """
+        self.store = store
+        self.verb = verb
+        self.config = dict(config)
+        self.rounds: list[Round] = []
+        self._read_rounds()
+        if not self.rounds:
+            _refuse_files_without_run(store)
+
+    @property
+    def plan_ids(self) -> list[str]:
+        """Identities of the rounds."""
+        return [each.plan_id for each in self.rounds]
+
+    @property
+    def inputs(self) -> int:
+        """Number of inputs, over all rounds."""
+        return sum(each.inputs for each in self.rounds)
+
+    @property
+    def shard_count(self) -> int:
+        """Number of shards, over all rounds."""
+        return sum(len(each.parts) for each in self.rounds)
+
+    @property
+    def finished(self) -> bool:
+        """Say whether `_SUCCESS` stands for exactly these rounds."""
+        try:
+            found = read_json(self.store, SUCCESS)
+        except ObjectMissingError:
+            return False
+        return bool(self.rounds) and found.get("plans") == self.plan_ids
+
+    def add_round(self, shards: Iterable[Sequence[PlannedInput]], *, shard_size: int) -> bool:
+        """Plan these inputs: the first round, or one that extends the run; nothing if empty later.
+
+        Streams. False: another driver planned this round first, with the same config; ours is
+        dropped and theirs is the plan.
+
+        Raises:
+            UsageError: another driver planned this round with another config.
+        """
+        number = len(self.rounds)
+        names: list[str] = []
+        inputs = size = failures = 0
+        for shard in shards:
+            data = plan_part(shard)
+            names.append(f"{self.shard_count + len(names):06d}-{sha16(data)}.parquet")
+            self.store.put_if_absent(PLAN + names[-1], data)
+            inputs += len(shard)
+            size += sum(item.size for item in shard)
+            failures += sum(item.failure is not None for item in shard)
+        if number and not names:
+            return True
+        config_sha256 = fingerprint({"verb": self.verb, "config": self.config})
+        plan = Round(
+            verb=self.verb,
+            config=self.config,
+            config_sha256=config_sha256,
+            plan_id=sha16(json.dumps([config_sha256, number, names]).encode()),
+            round=number,
+            first_shard=self.shard_count,
+            inputs=inputs,
+            bytes=size,
+            failures=failures,
+            parts=tuple(names),
+            shard_size=shard_size,
+            created=datetime.now(UTC).isoformat(timespec="seconds"),
+        )
+        if number:
+            self.store.delete([SUCCESS])
+        ours = self.store.put_if_absent(plan.key, json_bytes(asdict(plan)))
+        self._read_rounds()
+        return ours or self.rounds[number].plan_id == plan.plan_id
+
+    def planned(self) -> Iterator[PlannedInput]:
+        """Read all inputs of all rounds, in the byte order of their keys; streams part by part."""
+        rounds = [self._round_inputs(each) for each in self.rounds]
+        return heapq.merge(*rounds, key=lambda item: item.key.encode())
+
+    def changes(self, now: Iterable[PlannedInput]) -> "Changes":
+        """Count what is new, changed and gone in a new plan of the same location; streams.
+
+        `now` is `planned(listing, suffix, earlier=run.planned())`.
+        """
+        counts = dict.fromkeys(Change, 0)
+        examples: list[str] = []
+        new_bytes = 0
+        for change, item in compare(self.planned(), now):
+            counts[change] += 1
+            if change is Change.NEW:
+                new_bytes += item.size
+            elif change is Change.CHANGED and len(examples) < _EXAMPLES:
+                examples.append(item.key)
+        return Changes(
+            same=counts[Change.SAME],
+            new=counts[Change.NEW],
+            new_bytes=new_bytes,
+            changed=counts[Change.CHANGED],
+            changed_examples=tuple(examples),
+            gone=counts[Change.GONE],
+        )
+
+    def new_inputs(self, now: Iterable[PlannedInput]) -> Iterator[PlannedInput]:
+        """Keep the inputs that joined since the last plan; `now` as for `changes`."""
+        return (item for change, item in compare(self.planned(), now) if change is Change.NEW)
+
+    def shards(self) -> Iterator[ShardRef]:
+        """Yield all shards of all rounds."""
+        for each in self.rounds:
+            yield from each.shards()
+
+    def pending(self) -> Iterator[ShardRef]:
+        """Yield the shards that have no commit yet."""
+        for each in self.rounds:
+            prefix = f"{COMMITS}{each.plan_id}-"
+            done = {entry.key for entry in self.store.list(prefix, missing_ok=True)}
+            yield from (shard for shard in each.shards() if commit_key(shard) not in done)
+
+    def commits(self) -> Iterator[Commit]:
+        """Read the commits of all shards, in order; streams.
+
+        Raises:
+            StorageError: a shard has none: the run is not done.
+        """
+        shards = self.shards()
+        with ThreadPoolExecutor(_READERS) as readers:
+            while some := list(islice(shards, _READ_AHEAD)):
+                found = readers.map(lambda shard: read_commit(self.store, shard), some)
+                for shard, commit in zip(some, found, strict=True):
+                    if commit is None:
+                        raise StorageError(f"shard {shard.number} is not done: run again")
+                    yield commit
+
+    def finish(self, summary: Mapping[str, object], info: Mapping[str, object]) -> None:
+        """End a run whose shards are all committed; may be repeated.
+
+        Removes attempts, and parts of committed shards that their commits do not name; writes
+        summary.json, run.json (info) and, last, `_SUCCESS`.
+
+        Raises:
+            StorageError: a shard has no commit, or another driver extended the run meanwhile.
+        """
+        named = {part for commit in self.commits() for part in commit.parts}
+        known = len(self.rounds)
+        self._read_rounds()
+        if len(self.rounds) != known:
+            raise StorageError("another run extended this output meanwhile: run again")
+        self.store.delete(
+            entry.key
+            for entry in self.store.list(METRICS, missing_ok=True)
+            if entry.key not in named and shard_of_part(entry.key) in range(self.shard_count)
+        )
+        attempts = self.store.list(ATTEMPTS, missing_ok=True)
+        self.store.delete(entry.key for entry in attempts if attempt_number(entry.key))
+        self.store.sweep()
+        self.store.put(SUMMARY, json_bytes(summary))
+        self.store.put(INFO, json_bytes(info))
+        self.store.put(SUCCESS, json_bytes({"plans": self.plan_ids}))
+
+    def _read_rounds(self) -> None:
+        while plan := read_round(self.store, len(self.rounds)):
+            if not self.rounds:
+                self._refuse_other(plan)
+            self.rounds.append(plan)
+
+    def _refuse_other(self, plan: Round) -> None:
+        mine = {"verb": self.verb, **self.config}
+        if changed := differences({"verb": plan.verb, **plan.config}, mine):
+            raise UsageError(
+                f"{self.store.location} holds a run with other settings ({'; '.join(changed)}): "
+                "choose another output, or replace that run with --overwrite"
+            )
+
+    def _round_inputs(self, plan: Round) -> Iterator[PlannedInput]:
+        for shard in plan.shards():
+            yield from read_shard(self.store, shard)
+
+
+def _refuse_files_without_run(store: Store) -> None:
+    for folder in (IMAGES, METRICS):
+        if next(iter(store.list(folder, missing_ok=True)), None) is not None:
+            raise UsageError(
+                f"{store.location} has files in {folder} but no plan.json: choose another output"
+            )
+
+
+def read_round(store: Store, number: int) -> Round | None:
+    """Read one plan file; None if there is none.
+
+    Raises:
+        UsageError: it is damaged, or another version of this package wrote it.
+    """
+    key = round_key(number)
+    try:
+        found = read_json(store, key)
+    except ObjectMissingError:
+        return None
+    if found.get("version") != 1:
+        raise UsageError(f"{key} in {store.location} is of another version: choose another output")
+    return Round(**{**found, "parts": tuple(found["parts"])})

@@ -1,0 +1,131 @@
+"""One shard, as the worker that does it sees it: inputs, attempts, the commit."""
+
+import io
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any, Final
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from redaction_core.commits.layout import (
+    ATTEMPTS,
+    COMMITS,
+    PLAN,
+    attempt_number,
+    json_bytes,
+    read_json,
+    sha16,
+)
+from redaction_core.errors import Failure, ObjectMissingError, StorageError
+from redaction_core.plan import PlannedInput
+from redaction_core.schemas import PLAN_PART
+from redaction_core.storage import Store
+
+_COMMIT_TRIES: Final = 5
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ShardRef:
+    """One shard: all that a worker needs to find its inputs and to commit it."""
+
+    number: int  # counts on over rounds
+    plan_id: str  # of its round
+    part: str  # name of its part in plan/
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Commit:
+    """What a finished shard left: names of its parts, planned outputs it did not write, totals."""
+
+    shard: int
+    parts: tuple[str, ...]  # keys, such as metrics/part-000000-0123456789abcdef.parquet
+    unwritten: tuple[str, ...] = ()  # output names of inputs that failed
+    totals: Mapping[str, Any] = field(default_factory=dict)  # JSON: counts and sums of the shard
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Attempt:
+    """The mark of one begun attempt."""
+
+    key: str
+    deaths: int  # earlier attempts at the shard that neither committed nor failed in order
+
+
+def read_shard(store: Store, shard: ShardRef) -> list[PlannedInput]:
+    """Read the inputs of one shard, in the byte order of their keys."""
+    key = PLAN + shard.part
+    try:
+        table = pq.read_table(io.BytesIO(store.read(key).data), schema=PLAN_PART)
+    except ObjectMissingError as error:
+        raise StorageError(f"{key} is missing in {store.location}: use --overwrite") from error
+    return [_planned_input(row) for row in table.to_pylist()]
+
+
+def begin_attempt(store: Store, shard: ShardRef) -> Attempt:
+    """Leave a mark, so that the death of this process is noticed by the next attempt."""
+    prefix = f"{ATTEMPTS}{shard.plan_id}-{shard.number:06d}-"
+    found = (attempt_number(entry.key) for entry in store.list(prefix, missing_ok=True))
+    marks = [number for number in found if number]
+    number = max(marks, default=0) + 1
+    # Another attempt may begin at this moment: each takes a number of its own.
+    while not store.put_if_absent(f"{prefix}{number}", b""):
+        number += 1
+    return Attempt(key=f"{prefix}{number}", deaths=len(marks))
+
+
+def end_attempt(store: Store, attempt: Attempt) -> None:
+    """Take the mark back, after a commit or an orderly error: this was no death."""
+    store.delete([attempt.key])
+
+
+def commit_shard(store: Store, shard: ShardRef, commit: Commit) -> Commit:
+    """Mark a shard as done, whoever did it; return the commit that stands.
+
+    Everything that the commit names is in storage before.
+    """
+    data = json_bytes({"version": 1, **asdict(commit)})
+    for _ in range(_COMMIT_TRIES):
+        if store.put_if_absent(commit_key(shard), data):
+            return commit
+        # "It is there" may be the lost answer to our own write, or another's: what is read counts.
+        if (found := read_commit(store, shard)) is not None:
+            return found
+    raise StorageError(f"shard {shard.number} cannot be committed in {store.location}: run again")
+
+
+def read_commit(store: Store, shard: ShardRef) -> Commit | None:
+    """Read the commit of a shard; None if it is not done."""
+    try:
+        found = read_json(store, commit_key(shard))
+    except ObjectMissingError:
+        return None
+    return Commit(
+        shard=found["shard"],
+        parts=tuple(found["parts"]),
+        unwritten=tuple(found["unwritten"]),
+        totals=found["totals"],
+    )
+
+
+def part_key(folder: str, shard: ShardRef, data: bytes) -> str:
+    """Name a part by its shard and content: `<folder>/part-<shard>-<sha16>.parquet`."""
+    return f"{folder}/part-{shard.number:06d}-{sha16(data)}.parquet"
+
+
+def plan_part(shard: Sequence[PlannedInput]) -> bytes:
+    """Write the inputs of one shard as Parquet; the same inputs give the same bytes."""
+    table = pa.Table.from_pylist([asdict(item) for item in shard], schema=PLAN_PART)
+    out = io.BytesIO()
+    pq.write_table(table, out, compression="zstd")
+    return out.getvalue()
+
+
+def _planned_input(row: Mapping[str, Any]) -> PlannedInput:
+    failure = row["failure"]
+    return PlannedInput(**{**row, "failure": Failure(failure) if failure else None})
+
+
+def commit_key(shard: ShardRef) -> str:
+    """Name the commit of a shard."""
+    return f"{COMMITS}{shard.plan_id}-{shard.number:06d}.json"
