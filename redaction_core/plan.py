@@ -118,11 +118,10 @@ def fingerprint(config: Mapping[str, object]) -> str:
 
 def differences(old: Mapping[str, object], new: Mapping[str, object]) -> list[str]:
     """List the fields that differ, as "redact: pixelate:4 -> pixelate:8", by name."""
-    names = sorted(old.keys() | new.keys())
     return [
         f"{name}: {_shown(old, name)} -> {_shown(new, name)}"
-        for name in names
-        if _shown(old, name) != _shown(new, name)
+        for name in sorted(old.keys() | new.keys())
+        if fingerprint(_only(old, name)) != fingerprint(_only(new, name))
     ]
 
 
@@ -220,6 +219,10 @@ def _named(entry: Listed, suffix: str) -> PlannedInput:
 
 def _has_suffix(key: str, suffix: str) -> bool:
     return key.lower().endswith(_SAME_SUFFIX.get(suffix, (suffix,)))
+
+
+def _only(config: Mapping[str, object], name: str) -> dict[str, object]:
+    return {name: config[name]} if name in config else {}
 
 
 def _shown(config: Mapping[str, object], name: str) -> str:

@@ -194,7 +194,6 @@ class DiskStore(Store):
 
     def _entry(self, key: str, path: str) -> Entry:
         """Look at one name that is not a folder; its key is as shown."""
-        size, version = 0, ""
         problem, detail = Failure.BAD_NAME, why_bad_name(os.path.relpath(path, self.root))
         if detail is None:
             problem = Failure.UNREADABLE
@@ -203,12 +202,11 @@ class DiskStore(Store):
             except OSError as error:
                 detail = "a dangling link" if os.path.islink(path) else f"{error.strerror}"
             else:
-                size, version = found.st_size, str(found.st_mtime_ns)
                 if stat.S_ISREG(found.st_mode):
-                    return Entry(key=key, size=size, version=version)
+                    return Entry(key=key, size=found.st_size, version=str(found.st_mtime_ns))
                 folder = stat.S_ISDIR(found.st_mode)
                 detail = "a link to a folder, not followed" if folder else "not a regular file"
-        return Entry(key=key, size=size, version=version, problem=problem, detail=detail)
+        return Entry(key=key, problem=problem, detail=detail)
 
     def _fault(self, verb: str, key: str, error: OSError) -> StorageError:
         """Translate an error of the system; nothing else does."""
@@ -239,7 +237,7 @@ def _unlisted(key: str, error: OSError) -> Entry:
     too_long = error.errno == errno.ENAMETOOLONG
     problem = Failure.BAD_NAME if too_long else Failure.UNREADABLE
     detail = f"the folder cannot be listed: {error.strerror}"
-    return Entry(key=key, size=0, version="", problem=problem, detail=detail)
+    return Entry(key=key, problem=problem, detail=detail)
 
 
 def _write_once(temporary: str, data: bytes, publish: Callable[[str], None]) -> None:

@@ -228,14 +228,9 @@ def _on_aws(endpoint: str) -> bool:
 
 
 def _entry(key: str, item: dict[str, Any]) -> Entry:
-    why = why_bad_name(key)
-    return Entry(
-        key=printable_key(key),
-        size=item["Size"],
-        version=_version(item.get("ETag")),
-        problem=Failure.BAD_NAME if why else None,
-        detail=why,
-    )
+    if why := why_bad_name(key):
+        return Entry(key=printable_key(key), problem=Failure.BAD_NAME, detail=why)
+    return Entry(key=key, size=item["Size"], version=_version(item.get("ETag")))
 
 
 def _version(etag: str | None) -> str:

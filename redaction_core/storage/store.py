@@ -15,11 +15,11 @@ from redaction_core.errors import Failure, InputError
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Entry:
-    """One listed object or file; with a problem, the key is a printable stand-in for its name."""
+    """One listed object or file; with a problem, the key is only a printable form of its name."""
 
     key: str
-    size: int  # bytes
-    version: str  # ETag without quotes, or the time of modification in ns
+    size: int = 0  # bytes
+    version: str = ""  # ETag without quotes, or the time of modification in ns
     problem: Failure | None = None  # BAD_NAME or UNREADABLE
     detail: str | None = None
 
