@@ -1,0 +1,46 @@
+"""What the documents tell people to type and to look for is there."""
+
+import importlib
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+import tyro
+import yaml
+
+ROOT = Path(__file__).resolve().parents[2]
+README = (ROOT / "README.md").read_text()
+
+
+def documented_commands() -> list[str]:
+    """Return each `python -m jobs.VERB ...` of the documents and manifests, on one line."""
+    texts = [README, (ROOT / "infra" / "README.md").read_text()]
+    manifests = (ROOT / "infra" / "kuberay").glob("*.yaml")
+    texts += [yaml.safe_load(path.read_text())["spec"]["entrypoint"] for path in manifests]
+    joined = "\n".join(texts).replace("\\\n", " ")
+    return sorted(set(re.findall(r"python (-m jobs\.\w+[^\n`]*)", joined)))
+
+
+def test_commands_are_found() -> None:
+    assert len(documented_commands()) >= 5
+
+
+@pytest.mark.parametrize("command", documented_commands())
+def test_a_documented_command_is_accepted(command: str) -> None:
+    _, module_name, *flags = shlex.split(command)
+    module = importlib.import_module(module_name)
+    if flags:
+        config = getattr(module, module_name.removeprefix("jobs.").capitalize())
+        tyro.cli(config, args=flags)
+
+
+def test_ci_finds_the_test_command() -> None:
+    assert "<!-- command: test -->\n```bash\n" in README
+
+
+def test_the_tree_names_every_module() -> None:
+    tree = README.split("## What lies where")[1]
+    modules = [*(ROOT / "jobs").rglob("*.py"), *(ROOT / "redaction_core").rglob("*.py")]
+    missing = [path.name for path in modules if path.name not in tree]
+    assert [name for name in missing if name != "__init__.py"] == []
