@@ -33,8 +33,8 @@ _PORTS: Final = (
 class EmbeddedS3:
     """A server of its own on free ports, with credentials of its own, until the context ends.
 
-    The data stay in the directory; started there again (`stop` or `kill`, then `start`), it serves them at the
-    same endpoint with the same credentials.
+    The data stay in the directory: after `stop` or `kill`, `start` serves them again, at the same
+    endpoint with the same credentials.
     """
 
     def __init__(self, directory: Path, buckets: Sequence[str]) -> None:

@@ -12,6 +12,8 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
+import numpy as np
+import numpy.typing as npt
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -55,7 +57,7 @@ class Blur:
 
 @dataclass(frozen=True, kw_only=True)
 class Box:
-    """A rectangle of hidden pixels: of `width` x `height`, or a square of `fraction` of the area."""
+    """Hidden pixels: a rectangle, or a square of the share `fraction` of the area."""
 
     width: int = 0
     height: int = 0
@@ -79,7 +81,7 @@ Redaction = Pixelate | Blur | Box
 
 
 class Redacted(NamedTuple):
-    """A redacted batch: images uint8 (N, C, H, W), and hidden pixels, bool (N, 1, H, W), or None."""
+    """Images, uint8 (N, C, H, W), and their hidden pixels, bool (N, 1, H, W), or None."""
 
     images_u8: Tensor
     hidden: Tensor | None
@@ -171,6 +173,26 @@ def expand_blocks(blocks: Tensor, block: int, like: Tensor) -> Tensor:
     height, width = like.shape[-2:]
     wide = blocks.repeat_interleave(block, -1)[..., :width]
     return wide.repeat_interleave(block, -2)[..., :height, :]
+
+
+def find_block(pixels: npt.NDArray[np.uint8]) -> int | None:
+    """Size of the blocks that an image consists of exactly: the grid that all its edges lie on.
+
+    uint8 HxW or HxWx3. None where edges lie on no grid (a photograph, or blocks that were changed
+    since, by JPEG for example); an image of one value is taken for blocks of 4, as any size fits.
+    """
+    edges = [0]
+    for axis in (0, 1):
+        lines = np.swapaxes(pixels, 0, axis)
+        # Strips, so that a large photograph is done at its first rows.
+        changed = np.zeros(len(lines) - 1, bool)
+        for start in range(0, lines.shape[1], 256):
+            strip = lines[:, start : start + 256]
+            changed |= (strip[1:] != strip[:-1]).reshape(len(changed), -1).any(1)
+            if math.gcd(*edges, *(np.flatnonzero(changed) + 1).tolist()) == 1:
+                return None
+        edges += (np.flatnonzero(changed) + 1).tolist()
+    return math.gcd(*edges) or 4
 
 
 def _blur(images_u8: Tensor, sigma: float) -> Tensor:

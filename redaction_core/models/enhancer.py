@@ -44,8 +44,8 @@ class Enhancer(nn.Module):
         self.leave = nn.Conv2d(width, _CELL, 3, padding=1)
         self.scale = nn.Conv2d(width, _CELL, 1)
         for conv in (*self.second, self.leave):
-            nn.init.normal_(conv.weight, std=1e-3)  # type: ignore[arg-type]  # ModuleList loses the type
-            nn.init.zeros_(conv.bias)  # type: ignore[arg-type]  # the same
+            nn.init.normal_(conv.weight, std=1e-3)
+            nn.init.zeros_(conv.bias)
         nn.init.zeros_(self.scale.weight)
         nn.init.constant_(self.scale.bias, -4.0)  # type: ignore[arg-type]  # a bias was asked for
 

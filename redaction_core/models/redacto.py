@@ -15,9 +15,13 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from redaction_core.models.enhancer import Estimate
+from redaction_core.models.tiling import tiles
 
 _GRID = 8
 """JPEG codes blocks of 8x8 pixels: where a pixel lies in that grid tells what its block shares."""
+
+_TILE = 128
+"""Pixels a side of the pieces of a large image; pieces without hidden pixels cost nothing."""
 
 
 class Redacto(nn.Module):
@@ -35,8 +39,8 @@ class Redacto(nn.Module):
         self.scale = nn.Conv2d(width, 1, 1)
         self.reach = 2 * blocks + 2
         for conv in (*self.second, self.leave):
-            nn.init.normal_(conv.weight, std=1e-3)  # type: ignore[arg-type]  # ModuleList loses the type
-            nn.init.zeros_(conv.bias)  # type: ignore[arg-type]  # the same
+            nn.init.normal_(conv.weight, std=1e-3)
+            nn.init.zeros_(conv.bias)
         nn.init.zeros_(self.scale.weight)
         nn.init.constant_(self.scale.bias, -3.0)  # type: ignore[arg-type]  # a bias was asked for
 
@@ -70,14 +74,29 @@ class Redacto(nn.Module):
 
     def _fill(self, base: Tensor, share: Tensor, *, finest: bool) -> Estimate:
         grid = _grid_phase(base) if finest else base.new_zeros(1, 4, *base.shape[-2:])
+        if self.training or max(base.shape[-2:]) <= _TILE + self.reach:
+            return self._fill_piece(base, share, grid)
+        image, log_scale = base.clone(), base.new_zeros(len(base), 1, *base.shape[-2:])
+        for tile in tiles(*base.shape[-2:], core=_TILE, halo=self.reach):
+            look, kept = (..., tile.rows, tile.columns), (..., tile.kept_rows, tile.kept_columns)
+            if not bool(share[kept].any()):
+                continue
+            piece = self._fill_piece(base[look], share[look], grid[look])
+            image[kept] = piece.image[..., tile.inner_rows, tile.inner_columns]
+            if piece.log_scale is not None:
+                log_scale[kept] = piece.log_scale[..., tile.inner_rows, tile.inner_columns]
+        return Estimate(image, log_scale)
+
+    def _fill_piece(self, base: Tensor, share: Tensor, grid: Tensor) -> Estimate:
         inputs = torch.cat((base - 0.5, share, grid.expand(len(base), -1, -1, -1)), 1)
         inputs = inputs.contiguous(memory_format=torch.channels_last)
         mask = share.to(memory_format=torch.channels_last)
         x = F.relu(self.enter(inputs))
+        mask = mask.to(x.dtype)
         for first, second in zip(self.first, self.second, strict=True):
-            inner = F.relu(first(torch.cat((x, mask.to(x.dtype)), 1)))
-            x = x + second(torch.cat((inner, mask.to(x.dtype)), 1))
-        last = torch.cat((x, mask.to(x.dtype)), 1)
+            inner = F.relu(first(torch.cat((x, mask), 1)))
+            x = x + second(torch.cat((inner, mask), 1))
+        last = torch.cat((x, mask), 1)
         image = torch.where(share > 0, base + self.leave(last).float(), base)
         return Estimate(image, self.scale(last.detach()).float())
 

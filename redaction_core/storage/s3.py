@@ -25,6 +25,7 @@ from redaction_core.errors import Failure, InputError, UsageError
 from redaction_core.storage.order import in_key_order
 from redaction_core.storage.s3_faults import (
     FOREIGN,
+    MISSING,
     UNCERTAIN,
     is_missing_bucket,
     is_too_long,
@@ -44,6 +45,10 @@ _RETRY_VARIABLE: Final = "REDACTION_STORAGE_RETRY_S"
 _RETRY_S: Final = 60.0
 _LONGEST_PAUSE_S: Final = 5.0
 _DELETE_AT_ONCE: Final = 1000  # the most that S3 takes in one request
+_CONFIG: Final = Config(
+    retries={"total_max_attempts": 1},  # one policy for all requests: ours
+    s3={"addressing_style": "path"},  # a server of one's own has no host name for each bucket
+)
 _T = TypeVar("_T")
 
 
@@ -67,7 +72,7 @@ class S3Store(Store):
         self._retry_s = float(os.environ.get(_RETRY_VARIABLE) or _RETRY_S)
         try:
             session = boto3.Session()
-            self._client = _client(session)
+            self._client = session.client("s3", config=_CONFIG)
             endpoint: str = self._client.meta.endpoint_url
             host = urlsplit(endpoint)
             self._where += f" at {host.hostname}" + (f":{host.port}" if host.port else "")
@@ -79,7 +84,7 @@ class S3Store(Store):
                     "connect_timeout": timedelta(seconds=5),
                     "timeout": timedelta(seconds=120),
                 },
-                retry_config={"max_retries": 0},  # one policy for all requests: ours
+                retry_config={"max_retries": 0},  # as in _CONFIG
                 **self._place(endpoint),
             )
         except FOREIGN as error:
@@ -162,7 +167,7 @@ class S3Store(Store):
         def head() -> bool:
             try:
                 obstore.head(self._objects, path)
-            except FileNotFoundError:
+            except MISSING:
                 return False
             except exceptions.GenericError as error:
                 if is_too_long(error, path):
@@ -210,16 +215,6 @@ class S3Store(Store):
             # Jitter keeps many clients from coming back all at once.
             time.sleep(random.uniform(0, pause_s))  # noqa: S311 - no secret
             pause_s = min(2 * pause_s, _LONGEST_PAUSE_S)
-
-
-def _client(session: Any) -> Any:  # noqa: ANN401 - boto3 has no types
-    """Make a client; with an endpoint of one's own the bucket is in the path, not in the host."""
-    retries = {"total_max_attempts": 1}  # one policy for all requests: ours
-    client = session.client("s3", config=Config(retries=retries))
-    if _on_aws(client.meta.endpoint_url):
-        return client
-    style = {"addressing_style": "path"}
-    return session.client("s3", config=Config(retries=retries, s3=style))
 
 
 def _on_aws(endpoint: str) -> bool:

@@ -18,6 +18,9 @@ from redaction_core.errors import (
 FOREIGN: Final = (exceptions.BaseError, BotoCoreError, ClientError, OSError, ValueError)
 """All that the libraries raise: obstore also raises FileNotFoundError and ValueError."""
 
+MISSING: Final = (FileNotFoundError, exceptions.NotFoundError)
+"""How obstore says that there is no such object (or no such bucket)."""
+
 UNCERTAIN: Final = (
     exceptions.AlreadyExistsError,
     exceptions.PreconditionError,
@@ -42,7 +45,7 @@ ADVICE: Final[dict[type[BaseException], str]] = {
     exceptions.JoinError: _REPORT,
     exceptions.BaseError: _REPORT,
 }
-"""What to do, for each class of obstore's errors (a missing object is a FileNotFoundError)."""
+"""What to do, for each class of obstore's errors (but for `MISSING`)."""
 
 _DENIED: Final = {"401", "403", "AccessDenied", "InvalidAccessKeyId", "SignatureDoesNotMatch"}
 _BUSY: Final = {"SlowDown", "Throttling", "ThrottlingException", "RequestTimeout"}
@@ -86,7 +89,7 @@ def translated(error: Exception, verb: str, where: str) -> RedactionCoreError:
     code = _code(error)
     if code == "NoSuchBucket":
         return StorageError(f"cannot {verb} {where}: there is no such bucket; create it first")
-    if isinstance(error, FileNotFoundError) or code == "KeyTooLongError":
+    if isinstance(error, MISSING) or code == "KeyTooLongError":
         return ObjectMissingError(f"no such object: {where}")
     if code == "InvalidObjectState":
         return InputError(Failure.UNREADABLE, "the object is archived; restore it first")

@@ -179,10 +179,10 @@ def redacto_batches(data: Path, rng: np.random.Generator) -> Iterator[tuple[Tens
     small, scenery, faces = cifar_train(data), photos(data), learnt_faces(data)
     while True:
         kind = rng.random()
-        if kind < 0.62:
+        if kind < 0.66:
             batch, hidden = small_holes(small, rng)
         elif kind < 0.94:
-            size, n = ((48, 12), (64, 8), (96, 4))[int(rng.integers(3))]
+            size, n = ((48, 8), (64, 5), (96, 2))[int(rng.integers(3))]
             scale = float(np.exp(rng.uniform(np.log(0.25), 0)))
             batch = crops(scenery, n, size, scale, rng)
             hidden = random_holes(n, size, size // 2, rng)

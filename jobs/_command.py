@@ -1,0 +1,127 @@
+"""From a command line to an exit code: the same for every verb."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from redaction_core.errors import RedactionCoreError, UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from redaction_core.totals import Totals
+
+_Config = TypeVar("_Config")
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunFlags:
+    """Flags that every verb with shards has."""
+
+    output: str
+    """Where to write; outside the input."""
+    shard_size: int = 256
+    """Inputs of a shard, the unit of work, memory and retry."""
+    workers: int | None = None
+    """Worker processes; default: as many as the cluster has room for."""
+    cpus_per_worker: float = 1
+    """Processor cores of a worker."""
+    gpus_per_worker: float | None = None
+    """GPUs of a worker, may be a fraction; default: 1 where the cluster has any, else 0."""
+    max_failure_rate: float = 0.05
+    """Share of inputs that may fail before the exit code is 1."""
+    extend: bool = False
+    """Add inputs that are new since the run was planned."""
+    overwrite: bool = False
+    """Remove what the run in this output wrote, and start anew."""
+    dry_run: bool = False
+    """Print the plan, and write nothing."""
+
+    def __post_init__(self) -> None:
+        """Refuse values that make no sense; raises UsageError."""
+        if not 0 <= self.max_failure_rate <= 1:
+            raise UsageError(f"--max-failure-rate {self.max_failure_rate}: write a share, 0 to 1")
+        if self.shard_size < 1:
+            raise UsageError(f"--shard-size {self.shard_size}: at least 1")
+        if self.workers is not None and self.workers < 1:
+            raise UsageError(f"--workers {self.workers}: at least 1")
+        if self.cpus_per_worker <= 0 or (self.gpus_per_worker or 0) < 0:
+            raise UsageError("--cpus-per-worker is above 0, and --gpus-per-worker not below")
+        if self.extend and self.overwrite:
+            raise UsageError("--extend goes on with a run, --overwrite replaces it: choose one")
+
+
+_INTERRUPTED = 130
+_REPORT_EVERY_S = 2.0
+
+
+def run_command(config_class: type[_Config], job: Callable[[_Config], int]) -> None:
+    """Read the flags, run the job, and end the process with its exit code.
+
+    Errors that are raised on purpose are one line on stderr; anything else is a bug.
+    """
+    import tyro  # after the cheap imports, as it is a large part of --help's time
+
+    try:
+        config = tyro.cli(config_class, prog=f"python -m jobs.{job.__name__}")
+        code = job(config)
+    except RedactionCoreError as error:
+        print(f"error: {error}", file=sys.stderr)
+        code = error.exit_code
+    except KeyboardInterrupt:
+        print("interrupted: the same command goes on from here", file=sys.stderr)
+        code = _INTERRUPTED
+    sys.stdout.flush()
+    sys.exit(code)
+
+
+def say(text: str) -> None:
+    """Tell the person who waits; stdout is for the results."""
+    print(text, file=sys.stderr, flush=True)
+
+
+def print_result(result: Mapping[str, Any]) -> None:
+    """Print the closing line: one JSON object."""
+    print(json.dumps(result, allow_nan=False), flush=True)
+
+
+class Progress:
+    """Rate and remaining time on stderr, every few seconds."""
+
+    def __init__(self, verb: str, inputs: int) -> None:
+        self._verb = verb
+        self._inputs = inputs
+        self._done = 0
+        self._failed = 0
+        self._started = self._said = time.monotonic()
+        self._first: tuple[float, int] | None = None
+
+    def add(self, totals: Totals) -> None:
+        """Count a finished shard."""
+        now = time.monotonic()
+        self._done += totals.inputs
+        self._failed += totals.failed
+        # The first shard waits for workers to start; the rate is that of the others.
+        if self._first is None:
+            self._first = (now, self._done)
+        if now - self._said < _REPORT_EVERY_S and self._done < self._inputs:
+            return
+        self._said = now
+        since, before = self._first if self._done > self._first[1] else (self._started, 0)
+        rate = (self._done - before) / max(now - since, 1e-3)
+        left_s = (self._inputs - self._done) / max(rate, 1e-3)
+        failed = f", {self._failed} failed" if self._failed else ""
+        say(
+            f"{self._verb}: {self._done} of {self._inputs}{failed}, "
+            f"{rate:.0f} images/s, {_duration(left_s)} left"
+        )
+
+
+def _duration(seconds: float) -> str:
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}h{minutes:02}m" if hours else f"{minutes}m{rest:02}s"

@@ -1,0 +1,243 @@
+"""Shards over a Ray cluster: the one way in which every verb runs its plan.
+
+A row of the Ray Data pipeline is a shard: its name goes in, what its commit says comes out. Images
+never pass through Ray. Whatever kills a worker or the driver, storage holds what is done.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+import logging
+import os
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any, Protocol
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import ray
+import ray.data
+from ray.exceptions import RayActorError
+
+from redaction_core.commits import (
+    Commit,
+    ShardRef,
+    begin_attempt,
+    commit_shard,
+    end_attempt,
+    part_key,
+    read_commit,
+    read_shard,
+)
+from redaction_core.errors import (
+    CheckpointError,
+    Failure,
+    InputError,
+    RedactionCoreError,
+    StorageError,
+    UsageError,
+)
+from redaction_core.totals import Totals
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
+    from redaction_core.plan import PlannedInput
+    from redaction_core.storage import Store
+
+DEATHS = 3
+"""After so many attempts at a shard that ended in death, its inputs run one by one."""
+
+
+class Outcome(Protocol):
+    """What became of some inputs."""
+
+    @property
+    def rows(self) -> list[dict[str, Any]]:
+        """One row an input, in order."""
+
+    @property
+    def totals(self) -> Totals:
+        """What the rows add up to."""
+
+
+class Work(Protocol):
+    """What a verb does with the inputs of a shard."""
+
+    def run(self, inputs: Sequence[PlannedInput]) -> Outcome:
+        """Do them all; every input gives one row."""
+
+    def failure(self, item: PlannedInput, error: InputError) -> Outcome:
+        """Give the outcome of an input that could not be tried."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pool:
+    """How many workers, and what each of them takes of the cluster."""
+
+    workers: int
+    cpus: float
+    gpus: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Verb:
+    """All that a worker must know; goes to it by pickle."""
+
+    output: Store
+    open_work: Callable[[bool], Work]
+    """Called once a worker, with True where the worker has a GPU."""
+    table: str
+    """Folder of the Parquet parts."""
+    schema: pa.Schema
+
+
+def connect() -> None:
+    """Join the cluster of RAY_ADDRESS (set by `ray job submit`), else start one here."""
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    os.environ.setdefault("RAY_DATA_DISABLE_PROGRESS_BARS", "1")
+    quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
+    if "RAY_ADDRESS" in os.environ:
+        ray.init(**quiet)
+    else:
+        # No data pass through the object store, so the smallest one will do.
+        ray.init("local", include_dashboard=False, object_store_memory=100 * 2**20, **quiet)
+    logging.getLogger("ray.data").setLevel(logging.ERROR)
+    ray.data.DataContext.get_current().enable_progress_bars = False
+
+
+def size_pool(workers: int | None, cpus: float, gpus: float | None) -> Pool:
+    """Fill in what was left open from what the cluster has. Raises UsageError for too much."""
+    has = ray.cluster_resources()  # type: ignore[no-untyped-call]  # Ray leaves it untyped
+    if gpus is None:
+        gpus = 1.0 if has.get("GPU", 0) else 0.0
+    room = int(has.get("CPU", 0) / cpus)
+    if gpus:
+        room = min(room, int(has.get("GPU", 0) / gpus))
+    if room < 1 and workers is None:
+        raise UsageError(
+            f"no worker of {cpus:g} CPUs and {gpus:g} GPUs fits into the cluster: ask for less, "
+            "or name --workers to wait for the cluster to grow"
+        )
+    return Pool(workers=workers or room, cpus=cpus, gpus=gpus)
+
+
+def run_shards(verb: Verb, pool: Pool, shards: Sequence[ShardRef]) -> Iterator[Totals]:
+    """Run shards on the cluster; yields the totals of each as it is committed.
+
+    Raises what a worker raised on purpose, as StorageError, UsageError or CheckpointError.
+    """
+    rows = [asdict(shard) for shard in shards]
+    done = ray.data.from_items(rows, override_num_blocks=len(rows)).map_batches(
+        ShardWorker,
+        fn_constructor_args=(verb, pool),
+        batch_size=1,
+        batch_format="pyarrow",
+        zero_copy_batch=True,
+        num_cpus=pool.cpus,
+        num_gpus=pool.gpus,
+        # A queue at one worker would leave the others idle at the end.
+        compute=ray.data.ActorPoolStrategy(
+            size=min(pool.workers, len(rows)), max_tasks_in_flight_per_actor=1
+        ),
+    )
+    kinds = {kind.__name__: kind for kind in (StorageError, UsageError, CheckpointError)}
+    for row in done.iter_rows():
+        if row["error"] is not None:
+            raise kinds.get(row["error_kind"], StorageError)(row["error"])
+        yield Totals.of_json(json.loads(row["totals"]))
+
+
+class ShardWorker:
+    """A worker of the pool: one shard a call, from its name to its commit."""
+
+    def __init__(self, verb: Verb, pool: Pool) -> None:
+        self._verb = verb
+        self._pool = pool
+        self._work: Work | None = None
+
+    def __call__(self, batch: pa.Table) -> pa.Table:
+        """Do one shard; an error of storage comes back as a row, not as a stack trace."""
+        (row,) = batch.to_pylist()
+        try:
+            commit = self._do(ShardRef(**row))
+        except RedactionCoreError as error:
+            return _answer(error=str(error), error_kind=type(error).__name__)
+        return _answer(totals=json.dumps(commit.totals))
+
+    def _do(self, shard: ShardRef) -> Commit:
+        store = self._verb.output
+        if (there := read_commit(store, shard)) is not None:
+            return there
+        if self._work is None:
+            self._work = self._verb.open_work(self._pool.gpus > 0)
+        attempt = begin_attempt(store, shard)
+        try:
+            inputs = read_shard(store, shard)
+            alone = attempt.deaths >= DEATHS
+            outcomes = self._one_by_one(inputs) if alone else [self._work.run(inputs)]
+            commit = commit_shard(store, shard, self._write(shard, inputs, outcomes))
+        finally:
+            # Only death leaves the mark; where storage is gone, one mark too many is harmless.
+            with contextlib.suppress(StorageError):
+                end_attempt(store, attempt)
+        return commit
+
+    def _write(
+        self, shard: ShardRef, inputs: Sequence[PlannedInput], outcomes: Sequence[Outcome]
+    ) -> Commit:
+        rows = [row for outcome in outcomes for row in outcome.rows]
+        totals = Totals()
+        for outcome in outcomes:
+            totals.add(outcome.totals)
+        buffer = io.BytesIO()
+        table = pa.Table.from_pylist(rows, schema=self._verb.schema)
+        pq.write_table(table, buffer, compression="zstd")
+        part = part_key(self._verb.table, shard, buffer.getvalue())
+        self._verb.output.put_if_absent(part, buffer.getvalue())
+        failed = {row["key"] for row in rows if row["failure"] is not None}
+        unwritten = (item.output for item in inputs if item.key in failed and item.output)
+        return Commit(
+            shard=shard.number,
+            parts=(part,),
+            unwritten=tuple(unwritten),
+            totals=totals.to_json(),
+        )
+
+    def _one_by_one(self, inputs: Sequence[PlannedInput]) -> list[Outcome]:
+        """Run each input in another process; one that kills it becomes a row."""
+        assert self._work is not None  # noqa: S101 - opened by the caller
+        # Takes nothing of the cluster, as its parent waits meanwhile; Ray must not revive it.
+        start: Any = ray.remote(num_cpus=0, max_restarts=0, max_task_retries=0)(_Alone)
+        alone = None
+        outcomes: list[Outcome] = []
+        for item in inputs:
+            alone = alone or start.remote(self._verb.open_work)
+            try:
+                outcomes.append(ray.get(alone.run.remote(item)))
+            except RayActorError:
+                alone = None
+                detail = "the process that worked on it died"
+                error = InputError(Failure.WORKER_CRASH, detail)
+                outcomes.append(self._work.failure(item, error))
+        return outcomes
+
+
+class _Alone:
+    """Work in a process that may die."""
+
+    def __init__(self, open_work: Callable[[bool], Work]) -> None:
+        # The GPU is its parent's.
+        self._work = open_work(False)  # noqa: FBT003 - the one argument there is
+
+    def run(self, item: PlannedInput) -> Outcome:
+        """Do one input."""
+        return self._work.run([item])
+
+
+_ANSWER = pa.schema([("totals", pa.string()), ("error", pa.string()), ("error_kind", pa.string())])
+
+
+def _answer(**values: str) -> pa.Table:
+    return pa.Table.from_pylist([values], schema=_ANSWER)

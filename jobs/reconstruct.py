@@ -1,0 +1,158 @@
+"""Reconstruct a whole folder or bucket of redacted images, with per-image error metrics."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING, Any, Literal
+
+from jobs._command import RunFlags, run_command
+from redaction_core.errors import UsageError
+
+if TYPE_CHECKING:
+    from redaction_core.checkpoints import Model
+    from redaction_core.loading import Task
+    from redaction_core.redaction import Redaction
+
+LARGEST_BLOCK = 16
+"""Pixels a side of the largest blocks that the networks were made for."""
+TRANSFORM_VERSION = 1
+"""Counts changes of the code that change the bytes of outputs from the same inputs."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Reconstruct(RunFlags):
+    """Reconstruct redacted images, measure the errors, and write both to the output.
+
+    A result is a statistical estimate, not evidence of who or what was in the picture. Locations
+    are s3://bucket/prefix, file:///folder or a plain path; endpoint and credentials of S3 come
+    from the standard AWS environment. The same command again goes on where it was interrupted.
+    """
+
+    input: str
+    """Folder or prefix of the images: all files below it, at any depth."""
+    network: Literal["enhancer", "redacto", "enhancer-baseline", "redacto-baseline"] | None = None
+    """Network; default: redacto with --masks or --redact box:..., else enhancer."""
+    model: str | None = None
+    """Model directory; default: the weights that come with the package."""
+    originals: str | None = None
+    """Clean images of the same relative paths, with any image suffix: errors are measured."""
+    masks: str | None = None
+    """Masks of the same relative paths, with any image suffix: non-zero hides the pixel."""
+    redact: str | None = None
+    """The input is clean: redact it (pixelate:4, pixelate:4:nearest, box:16x16@center,
+    box:0.02@random), reconstruct, and measure against it."""
+    block_size: Literal["auto"] | int = "auto"
+    """Pixels a side of the blocks of pixelated inputs; auto: found in each image."""
+    block_value: Literal["mean", "nearest"] = "mean"
+    """What the blocks of pixelated inputs hold: the mean, or the pixel in their middle."""
+    format: Literal["png", "webp", "jpeg"] = "png"
+    """Format of the outputs; png and webp are lossless."""
+    precision: Literal["auto", "float32", "bfloat16"] = "auto"
+    """What the network computes in; auto: bfloat16 where the device gains from it."""
+    seed: int = 0
+    """Seed of random places."""
+    max_pixels: int = 2**27
+    """Larger images are refused before they are decoded."""
+    max_bytes: int = 2**29
+    """Larger files are refused."""
+
+    def __post_init__(self) -> None:
+        """Refuse values that make no sense; raises UsageError."""
+        super().__post_init__()
+        if self.block_size != "auto" and not 2 <= self.block_size <= LARGEST_BLOCK:  # noqa: PLR2004 - a pixel is no block
+            raise UsageError(f"--block-size {self.block_size}: write auto, or 2 to 16 pixels")
+        if self.redact is not None and (self.masks is not None or self.originals is not None):
+            raise UsageError(
+                "--redact takes the inputs as originals: leave out --masks, --originals"
+            )
+        if min(self.max_pixels, self.max_bytes) < 1:
+            raise UsageError("--max-pixels and --max-bytes are at least 1")
+
+
+def reconstruct(config: Reconstruct) -> int:
+    """Run the job; gives the exit code."""
+    from jobs._run import Job, execute
+    from jobs._shards import Verb
+    from redaction_core.checkpoints import load_model, shipped
+    from redaction_core.images import SUFFIXES
+    from redaction_core.loading import Task
+    from redaction_core.reconstruction import open_reconstruction
+    from redaction_core.redaction import parse
+    from redaction_core.schemas import METRICS
+    from redaction_core.storage import open_store
+
+    redaction = parse(config.redact) if config.redact else None
+    network = _choose_network(config, redaction)
+    model_location = config.model or shipped(network)
+    model = load_model(model_location, expected=network)
+    task = Task(
+        inputs=open_store(config.input),
+        outputs=open_store(config.output),
+        originals=open_store(config.originals) if config.originals else None,
+        masks=open_store(config.masks) if config.masks else None,
+        redaction=redaction,
+        block_size=None if config.block_size == "auto" else config.block_size,
+        nearest=config.block_value == "nearest",
+        format=config.format,
+        seed=config.seed,
+        max_pixels=config.max_pixels,
+        max_bytes=config.max_bytes,
+    )
+    open_work = partial(
+        open_reconstruction,
+        task=task,
+        model=model_location,
+        precision=config.precision,
+        threads=max(1, int(config.cpus_per_worker)),
+    )
+    job = Job(
+        verb="reconstruct",
+        inputs=task.inputs,
+        suffix=SUFFIXES[config.format],
+        config=_what_changes_bytes(config, task, model),
+        shards=Verb(output=task.outputs, open_work=open_work, table="metrics", schema=METRICS),
+        guess_s=lambda: open_work(False).seconds_of_one(),  # noqa: FBT003 - on the CPU
+    )
+    return execute(job, config)
+
+
+def _choose_network(config: Reconstruct, redaction: Redaction | None) -> str:
+    from redaction_core.models import FILLS_HOLES
+    from redaction_core.redaction import Blur, Box, Pixelate
+
+    if isinstance(redaction, Blur):
+        raise UsageError(f"--redact {config.redact}: no network here undoes blur; pixelate or box")
+    if isinstance(redaction, Pixelate) and redaction.block > LARGEST_BLOCK:
+        raise UsageError(f"--redact {config.redact}: blocks of at most {LARGEST_BLOCK} pixels")
+    holes = config.masks is not None or isinstance(redaction, Box)
+    network = config.network or ("redacto" if holes else "enhancer")
+    if holes != (network in FILLS_HOLES):
+        does = "fills hidden pixels: give --masks, or --redact box:..."
+        undoes = "undoes pixelation: leave out --masks, and use --redact pixelate:..."
+        raise UsageError(f"--network {network} {undoes if holes else does}")
+    return network
+
+
+def _what_changes_bytes(config: Reconstruct, task: Task, model: Model) -> dict[str, Any]:
+    """Everything that outputs and metrics depend on; a run goes on only with the same."""
+    return {
+        "input": task.inputs.location,
+        "network": model.name,
+        "model_sha256": model.sha256,
+        "originals": task.originals.location if task.originals else None,
+        "masks": task.masks.location if task.masks else None,
+        "redact": str(task.redaction) if task.redaction else None,
+        "block_size": config.block_size,
+        "block_value": config.block_value,
+        "format": config.format,
+        "precision": config.precision,
+        "seed": config.seed,
+        "max_pixels": config.max_pixels,
+        "max_bytes": config.max_bytes,
+        "transform_version": TRANSFORM_VERSION,
+    }
+
+
+if __name__ == "__main__":
+    run_command(Reconstruct, reconstruct)

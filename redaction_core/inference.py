@@ -1,0 +1,171 @@
+"""A network on a device, from 8-bit images to 8-bit estimates.
+
+Knows nothing of files: batches, precision, colour, large images, and memory that runs out.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, TypeVar
+
+import torch
+from torch import Tensor, nn
+
+from redaction_core.errors import Failure, InputError
+from redaction_core.models import FILLS_HOLES, Estimate
+from redaction_core.models.enhancer import explain, interpolate_blocks
+from redaction_core.models.tiling import tiles
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from redaction_core.checkpoints import Model
+    from redaction_core.redaction import Pixelate
+
+_Item = TypeVar("_Item")
+
+_TILE = 1024
+_HALO = 128
+_LUMA = (0.299, 0.587, 0.114)
+
+
+def best_precision(device: torch.device) -> torch.dtype:
+    """bfloat16 where the device computes in it, else float32."""
+    if device.type == "cuda":
+        return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float32
+    able = torch.cpu.get_capabilities()
+    gains = bool(able.get("avx512_bf16") or able.get("amx_bf16"))
+    return torch.bfloat16 if gains else torch.float32
+
+
+class Restorer:
+    """Runs one model; not for use from several threads at once."""
+
+    def __init__(self, model: Model, *, device: torch.device, precision: torch.dtype) -> None:
+        self.model = model
+        self.fills_holes = model.name in FILLS_HOLES
+        self.device = device
+        self.precision = precision
+        # Convolutions run faster where the channels of a pixel lie side by side.
+        self.network: nn.Module = model.network.to(device)
+        self.network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # not in torch's stubs
+
+    @torch.inference_mode()
+    def enhance(self, images_u8: Sequence[Tensor], how: Pixelate) -> list[Tensor]:
+        """Undo the pixelation of images of one size.
+
+        Args:
+            images_u8: uint8 (C, H, W), C 1 or 3.
+            how: their block size and sampling.
+
+        Returns:
+            Estimates, uint8 (C, H, W), on the CPU.
+
+        Raises:
+            InputError: out_of_memory, when a single image does not fit.
+
+        """
+
+        def run(batch: Sequence[Tensor]) -> list[Tensor]:
+            images = torch.stack(tuple(batch)).to(self.device)
+            return list(self._enhance(images, how).cpu())
+
+        return self._in_halves(run, images_u8)
+
+    @torch.inference_mode()
+    def fill(self, images_u8: Sequence[Tensor], hidden: Sequence[Tensor]) -> list[Tensor]:
+        """Fill the hidden pixels of images of one size; known pixels come back bit for bit.
+
+        Args:
+            images_u8: uint8 (C, H, W), C 1 or 3.
+            hidden: bool (1, H, W) each.
+
+        Returns:
+            Estimates, uint8 (C, H, W), on the CPU. Images whose known pixels are gray stay gray.
+
+        Raises:
+            InputError: out_of_memory, when a single image does not fit.
+
+        """
+
+        def run(batch: Sequence[tuple[Tensor, Tensor]]) -> list[Tensor]:
+            images = torch.stack([image for image, _ in batch]).to(self.device)
+            masks = torch.stack([mask for _, mask in batch]).to(self.device)
+            return list(self._fill(images, masks).cpu())
+
+        return self._in_halves(run, list(zip(images_u8, hidden, strict=True)))
+
+    def _in_halves(
+        self, run: Callable[[Sequence[_Item]], list[Tensor]], batch: Sequence[_Item]
+    ) -> list[Tensor]:
+        try:
+            return run(batch)
+        except (MemoryError, RuntimeError) as error:
+            if not _is_out_of_memory(error):
+                raise
+        # Outside the handler: the error's frames hold the tensors that did not fit.
+        if self.device.type == "cuda":
+            torch.cuda.empty_cache()
+        if len(batch) == 1:
+            raise InputError(Failure.OUT_OF_MEMORY, f"one image does not fit on {self.device.type}")
+        middle = len(batch) // 2
+        return self._in_halves(run, batch[:middle]) + self._in_halves(run, batch[middle:])
+
+    def _run(self, images: Tensor, how: Pixelate | Tensor) -> Tensor:
+        lower = self.precision != torch.float32
+        with torch.autocast(self.device.type, dtype=self.precision, enabled=lower):
+            estimate: Estimate = self.network(images, how)
+        return estimate.image
+
+    def _enhance(self, images_u8: Tensor, how: Pixelate) -> Tensor:
+        height, width = images_u8.shape[-2:]
+        # Tiles begin on the grids of the blocks and of the network's folding.
+        grid = math.lcm(how.block, 8)
+        core, halo = (math.ceil(size / grid) * grid for size in (_TILE, _HALO))
+        result = torch.empty_like(images_u8)
+        for tile in tiles(height, width, core=core, halo=halo):
+            pixelated = images_u8[..., tile.rows, tile.columns].float() / 255
+            sharp = self._sharpen(pixelated, how)[..., tile.inner_rows, tile.inner_columns]
+            result[..., tile.kept_rows, tile.kept_columns] = _to_u8(sharp)
+        return result
+
+    def _sharpen(self, pixelated: Tensor, how: Pixelate) -> Tensor:
+        if pixelated.shape[1] == 1:
+            return self._run(pixelated, how)
+        # Luma by the network; colour differences, which the eye sees less sharply, interpolated
+        # and put back on the means (or samples) of the blocks.
+        smooth = explain(interpolate_blocks(pixelated, how.block), pixelated, how)
+        return smooth + (self._run(_luma(pixelated), how) - _luma(smooth))
+
+    def _fill(self, images_u8: Tensor, hidden: Tensor) -> Tensor:
+        images = images_u8.float() / 255
+        known_gray = None
+        if images.shape[1] == 1:
+            images = images.expand(-1, 3, -1, -1)
+        else:
+            tinted = (images_u8 != images_u8[:, :1]) & ~hidden
+            known_gray = ~tinted.flatten(1).any(1)
+        filled = self._run(images, hidden)
+        gray = filled.mean(1, keepdim=True)
+        if known_gray is None:
+            filled = gray
+        else:
+            filled = torch.where(known_gray.view(-1, 1, 1, 1), gray, filled)
+        return torch.where(hidden, _to_u8(filled), images_u8)
+
+
+def _luma(images: Tensor) -> Tensor:
+    weights = images.new_tensor(_LUMA).view(3, 1, 1)
+    return (images * weights).sum(1, keepdim=True)
+
+
+def _to_u8(images: Tensor) -> Tensor:
+    return (images * 255).round_().clamp_(0, 255).to(torch.uint8)
+
+
+def _is_out_of_memory(error: BaseException) -> bool:
+    if isinstance(error, MemoryError | torch.OutOfMemoryError):
+        return True
+    # The CPU allocator has no error class of its own.
+    text = str(error)
+    return "allocate memory" in text or "out of memory" in text

@@ -1,0 +1,309 @@
+"""One shard of a reconstruction: read, redact if asked, restore, write, measure.
+
+Files are read, decoded, encoded and written by threads while the network runs. Every input gives
+one row; only broken storage or a bug raises.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import threading
+import time
+from collections import deque
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from redaction_core.checkpoints import load_model
+from redaction_core.errors import Failure, InputError
+from redaction_core.gate import Gate
+from redaction_core.images import Pixels, decode, encode, gray_planes
+from redaction_core.inference import Restorer, best_precision
+from redaction_core.loading import Task, Work, check_hidden, load
+from redaction_core.metrics import mean_signed_chroma, measure
+from redaction_core.redaction import Box, Pixelate, Redaction, redact
+from redaction_core.reference import bicubic, surroundings
+from redaction_core.totals import Totals
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from redaction_core.plan import PlannedInput
+
+Precision = Literal["auto", "float32", "bfloat16"]
+"""What the network computes in; auto: bfloat16 where the device gains from it."""
+
+IMAGES = "images/"
+"""Where restored images lie in an output."""
+_THREADS = 8
+_WINDOW = 32
+"""Inputs that are looked at together for batches of one size."""
+_WINDOW_VALUES = 25_000_000
+"""Pixel values of a window; twice as many are in memory at most, but for single larger images."""
+_BATCH_VALUES = 16 * 224 * 224
+_AGAINST_ORIGINAL = ("mae", "mse", "psnr", "ssim", "error_p50", "error_p95", "error_p99")
+MEASURES = (
+    *_AGAINST_ORIGINAL,
+    *("baseline_mae", "baseline_psnr", "bicubic_mae", "recovered", "consistency_mae"),
+    "seconds",
+)
+"""Columns of `schemas.METRICS` whose means a run reports."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Outcome:
+    """Rows of `schemas.METRICS` in the order of the inputs, and what they add up to."""
+
+    rows: list[dict[str, Any]]
+    totals: Totals
+
+
+def open_reconstruction(
+    gpu: bool,  # noqa: FBT001 - the one thing that workers differ in
+    *,
+    task: Task,
+    model: str,
+    precision: Precision,
+    threads: int,
+) -> Reconstruction:
+    """Load the model from its location, onto the GPU or `threads` processor cores.
+
+    Raises CheckpointError, StorageError.
+    """
+    torch.set_num_threads(threads)
+    device = torch.device("cuda" if gpu else "cpu")
+    kind = best_precision(device) if precision == "auto" else getattr(torch, precision)
+    return Reconstruction(task, Restorer(load_model(model), device=device, precision=kind))
+
+
+class _Chroma:
+    """Signed chroma of the results of gray inputs; a tint shows in its sums."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self.totals = Totals()
+
+    def add(self, cb: float, cr: float) -> None:
+        with self._lock:
+            self.totals.put("gray_cb", cb)
+            self.totals.put("gray_cr", cr)
+
+
+class Reconstruction:
+    """Runs shards of one task with one model."""
+
+    def __init__(self, task: Task, restorer: Restorer) -> None:
+        self.task = task
+        self.restorer = restorer
+
+    def run(self, inputs: Sequence[PlannedInput]) -> Outcome:
+        """Reconstruct every input; outputs that exist already are kept and measured as they are.
+
+        Raises StorageError when storage fails.
+        """
+        gate = Gate(2 * _WINDOW_VALUES)
+        chroma = _Chroma()
+        rows: list[dict[str, Any] | Future[dict[str, Any]]] = []
+        # Two pools: loads may all be waiting at the gate, which finishing opens.
+        with ThreadPoolExecutor(_THREADS) as loaders, ThreadPoolExecutor(_THREADS) as finishers:
+
+            def finish(work: Work, result: Tensor) -> dict[str, Any]:
+                try:
+                    return self._finish(work, _to_pixels(result), chroma)
+                finally:
+                    gate.release(work.cost)
+
+            try:
+                for window in self._windows(loaders, gate, inputs):
+                    for work, result in self._restored(window):
+                        if isinstance(result, Tensor):
+                            rows.append(finishers.submit(finish, work, result))
+                        else:
+                            rows.append(work.failed(result))
+                            gate.release(work.cost)
+                done = [row if isinstance(row, dict) else row.result() for row in rows]
+            except BaseException:
+                # A failed shard must not write on; what it wrote is adopted by the next attempt.
+                gate.open()
+                loaders.shutdown(wait=False, cancel_futures=True)
+                finishers.shutdown(wait=False, cancel_futures=True)
+                raise
+        place = {item.key: number for number, item in enumerate(inputs)}
+        done.sort(key=lambda row: place[row["key"]])
+        totals = Totals.of_rows(done, MEASURES)
+        totals.add(chroma.totals)
+        return Outcome(rows=done, totals=totals)
+
+    def seconds_of_one(self) -> float:
+        """Measure the network on one gray image of 224x224, warm."""
+        image = torch.zeros(1, 224, 224, dtype=torch.uint8)
+        hidden = torch.zeros(1, 224, 224, dtype=torch.bool)
+        hidden[:, 96:128, 96:128] = True
+        seconds = 0.0
+        for _ in range(3):
+            started = time.perf_counter()
+            if self.restorer.fills_holes:
+                self.restorer.fill([image], [hidden])
+            else:
+                self.restorer.enhance([image], Pixelate(block=4))
+            seconds = time.perf_counter() - started
+        return seconds
+
+    def failure(self, item: PlannedInput, error: InputError) -> Outcome:
+        """Give the outcome of one input that could not even be tried."""
+        row = self._started(Work(item=item)).failed(error)
+        return Outcome(rows=[row], totals=Totals.of_rows([row], MEASURES))
+
+    def _started(self, work: Work) -> Work:
+        work.row["network"] = self.restorer.model.name
+        work.row["model_sha256"] = self.restorer.model.sha256
+        return work
+
+    def _windows(
+        self, loaders: ThreadPoolExecutor, gate: Gate, inputs: Sequence[PlannedInput]
+    ) -> Iterator[list[Work]]:
+        """Yield loaded inputs in order, some at a time, while the next ones are being read."""
+        waiting: deque[Future[Work]] = deque()
+        coming = enumerate(inputs)
+        window: list[Work] = []
+        while True:
+            for turn, item in itertools.islice(coming, _WINDOW - len(waiting)):
+                waiting.append(loaders.submit(load, self.task, item, gate, turn))
+            if not waiting:
+                break
+            window.append(self._started(waiting.popleft().result()))
+            if len(window) == _WINDOW or sum(work.cost for work in window) >= _WINDOW_VALUES:
+                yield window
+                window = []
+        yield window
+
+    def _restored(self, window: Sequence[Work]) -> Iterator[tuple[Work, Tensor | InputError]]:
+        """Yield every work of a window with its estimate, or the reason why there is none."""
+        kinds: dict[tuple[object, ...], list[Work]] = {}
+        for work in window:
+            if work.error is not None:
+                yield work, work.error
+            else:
+                kinds.setdefault((work.pixels.shape, work.how), []).append(work)
+        for works in kinds.values():
+            size = max(1, _BATCH_VALUES // works[0].pixels.size)
+            for start in range(0, len(works), size):
+                yield from self._restore(works[start : start + size])
+
+    def _restore(self, batch: Sequence[Work]) -> Iterator[tuple[Work, Tensor | InputError]]:
+        started = time.perf_counter()
+        results: Sequence[Tensor | InputError]
+        try:
+            if self.task.redaction is not None:
+                self._redact(self.task.redaction, batch)
+            how = batch[0].how
+            if how is not None:
+                results = self.restorer.enhance([_to_tensor(work.pixels) for work in batch], how)
+            else:
+                results = self._fill(batch)
+        except InputError as error:
+            results = [error] * len(batch)
+        seconds = (time.perf_counter() - started) / len(batch)
+        for work, result in zip(batch, results, strict=True):
+            work.seconds += seconds
+            yield work, result
+
+    def _redact(self, redaction: Redaction, batch: Sequence[Work]) -> None:
+        clean = torch.stack([_to_tensor(work.pixels) for work in batch])
+        keys = [work.item.key for work in batch]
+        redacted = redact(redaction, clean, keys, self.task.seed)
+        for place, work in enumerate(batch):
+            work.original = work.pixels
+            work.pixels = _to_pixels(redacted.images_u8[place])
+            if redacted.hidden is not None:
+                work.hidden = redacted.hidden[place, 0].numpy()
+
+    def _fill(self, batch: Sequence[Work]) -> Sequence[Tensor | InputError]:
+        hidden = [work.hidden for work in batch if work.hidden is not None]
+        if isinstance(self.task.redaction, Box):
+            # One size, one box: it hides all of every image, or of none.
+            try:
+                check_hidden(hidden[0])
+            except InputError as error:
+                return [error] * len(batch)
+        images = [_to_tensor(work.pixels) for work in batch]
+        return self.restorer.fill(images, [torch.from_numpy(mask)[None] for mask in hidden])
+
+    def _finish(self, work: Work, result: Pixels, chroma: _Chroma) -> dict[str, Any]:
+        started = time.perf_counter()
+        try:
+            result = self._write(work, result)
+            self._measure(work, result, chroma)
+        except InputError as error:
+            return work.failed(error)
+        except MemoryError:
+            return work.failed(InputError(Failure.OUT_OF_MEMORY, "no memory to measure it"))
+        work.row |= {"status": "ok", "detail": "; ".join(work.notes) or None}
+        work.row["seconds"] = work.seconds + time.perf_counter() - started
+        return work.row
+
+    def _write(self, work: Work, result: Pixels) -> Pixels:
+        """Write the image, and give its pixels as they can be read back."""
+        data = encode(result, self.task.format)
+        key = IMAGES + (work.item.output or "")
+        if not self.task.outputs.put_if_absent(key, data):
+            there = self.task.outputs.read(key).data
+            if there != data:
+                # An earlier attempt, perhaps on another kind of device: its image stands.
+                data, result = there, _adopted(there, result)
+        work.row["output_sha256"] = hashlib.sha256(data).hexdigest()
+        return decode(data).pixels if self.task.format == "jpeg" else result
+
+    def _measure(self, work: Work, result: Pixels, chroma: _Chroma) -> None:
+        row, hidden, how, original = work.row, work.hidden, work.how, work.original
+        if work.pixels.ndim == 2 or gray_planes(work.pixels):  # noqa: PLR2004 - HxW
+            chroma.add(*mean_signed_chroma(result))
+        if how is not None:
+            row["block_size"] = how.block
+            again = redact(how, _to_tensor(result)[None], [work.item.key]).images_u8[0]
+            consistency = measure(_to_pixels(again), work.pixels, with_ssim=False)
+        elif hidden is not None:
+            row["hidden_fraction"] = float(hidden.mean())
+            consistency = measure(result, work.pixels, ~hidden, with_ssim=False)
+        row["consistency_mae"] = consistency.mae
+        if original is None:
+            return
+        errors = measure(result, original, hidden)
+        for name in _AGAINST_ORIGINAL:
+            row[name] = getattr(errors, name)
+        baseline = work.pixels if hidden is None else surroundings(work.pixels, hidden)
+        before = measure(baseline, original, hidden, with_ssim=False)
+        row |= {"baseline_mae": before.mae, "baseline_psnr": before.psnr}
+        row["recovered"] = 1 - errors.mae / before.mae if before.mae else None
+        if how is not None:
+            smooth = _to_pixels(bicubic(_to_tensor(work.pixels)[None], how.block)[0])
+            row["bicubic_mae"] = measure(smooth, original, with_ssim=False).mae
+
+
+def _adopted(there: bytes, expected: Pixels) -> Pixels:
+    """Pixels of an output that was there before; raises InputError when it cannot be ours."""
+    detail = "the output exists, and is not an image of the right size"
+    try:
+        pixels = decode(there).pixels
+    except InputError as error:
+        raise InputError(Failure.OUTPUT_CONFLICT, detail) from error
+    if pixels.shape != expected.shape:
+        raise InputError(Failure.OUTPUT_CONFLICT, detail)
+    return pixels
+
+
+def _to_tensor(pixels: Pixels) -> Tensor:
+    """Uint8 HxW or HxWx3 to (1, H, W) or (3, H, W)."""
+    planes = pixels[None] if pixels.ndim == 2 else pixels.transpose(2, 0, 1)  # noqa: PLR2004 - HxW
+    return torch.from_numpy(planes)
+
+
+def _to_pixels(image: Tensor) -> Pixels:
+    """Uint8 (1, H, W) or (3, H, W) to HxW or HxWx3."""
+    pixels = image[0] if len(image) == 1 else image.permute(1, 2, 0)
+    return np.ascontiguousarray(pixels.numpy())
