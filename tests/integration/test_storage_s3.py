@@ -1,0 +1,301 @@
+"""S3 as a store, against a real server; the same keys mean the same as on disk."""
+
+import os
+import pickle
+import socket
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import boto3
+import pytest
+
+from redaction_core.embedded_s3 import EmbeddedS3
+from redaction_core.errors import (
+    Failure,
+    InputError,
+    ObjectMissingError,
+    RedactionCoreError,
+    StorageError,
+    UsageError,
+)
+from redaction_core.storage import Entry, Store, open_store
+from tests.integration.faulty_proxy import FaultyProxy
+
+KEYS = (
+    "a b/c d",
+    "a#b?c",
+    "a%2Fb%",
+    "a-/x",
+    "a.jpg",
+    "a/b",
+    "a/b-c",
+    "a/b-/c",
+    "a0",
+    "ü/é",
+    "e\u0301",
+    "\U0001f600",
+    "\uffee",
+    ".hidden",
+    "~x/'\"()+&=;@:$,![]{}^`|<>*",
+    "n" * 255,
+    "/".join(["deep"] * 100),
+)
+
+
+@pytest.fixture
+def store(s3_location: str, monkeypatch: pytest.MonkeyPatch) -> Store:
+    monkeypatch.setenv("REDACTION_STORAGE_RETRY_S", "5")
+    return open_store(s3_location)
+
+
+@pytest.fixture
+def client(s3_location: str, s3_server: EmbeddedS3) -> Iterator[Any]:
+    del s3_location  # for the environment
+    client = boto3.client("s3", endpoint_url=s3_server.endpoint)
+    yield client
+    client.close()
+
+
+@pytest.fixture
+def proxy(
+    s3_location: str, s3_server: EmbeddedS3, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[FaultyProxy]:
+    del s3_location
+    monkeypatch.setenv("REDACTION_STORAGE_RETRY_S", "5")
+    with FaultyProxy(s3_server.endpoint) as proxy:
+        monkeypatch.setenv("AWS_ENDPOINT_URL", proxy.endpoint)
+        yield proxy
+
+
+def test_what_is_put_is_read(store: Store) -> None:
+    for key in KEYS:
+        assert not store.exists(key)
+        assert store.put_if_absent(key, b"one") is True
+        assert store.put_if_absent(key, b"two") is False
+        assert store.exists(key)
+        blob = store.read(key)
+        assert blob.data == b"one"
+        assert list(store.list()) == [Entry(key=key, size=3, version=blob.version)]
+        store.put(key, b"three")
+        assert store.read(key).data == b"three"
+        assert store.delete([key, key]) == 2
+        assert list(store.list()) == []
+
+
+def test_listing_equals_that_of_a_folder(store: Store, tmp_path: Path) -> None:
+    disk = open_store(str(tmp_path))
+    for key in KEYS:
+        store.put(key, key.encode())
+        disk.put(key, key.encode())
+    for prefix in ("", "a", "a/", "a/b-", "a/b-/", "deep/deep/", "nothing/", "ü"):
+        on_disk = [(entry.key, entry.size, entry.problem) for entry in disk.list(prefix)]
+        on_s3 = [(entry.key, entry.size, entry.problem) for entry in store.list(prefix)]
+        assert on_s3 == on_disk
+    assert [entry.key for entry in store.list()] == sorted(KEYS, key=str.encode)
+
+
+def test_listing_goes_on_over_pages(store: Store) -> None:
+    keys = [f"{number:04d}" for number in range(1005)]
+    for key in keys:
+        store.put(key, b"")
+    assert [entry.key for entry in store.list()] == keys
+    assert store.delete(iter(keys)) == 1005
+    assert list(store.list()) == []
+
+
+def test_names_that_only_s3_has(client: Any, s3_location: str) -> None:  # noqa: ANN401
+    bucket, prefix = s3_location.removeprefix("s3://").split("/")
+    names = ("folder/", "folder/file", "line\nbreak", "tab\t", "del\x7f")
+    for name in names:
+        client.put_object(Bucket=bucket, Key=f"{prefix}/{name}", Body=b"1")
+    found = {entry.key: entry.problem for entry in open_store(s3_location).list()}
+    assert found == {
+        "folder/file": None,
+        "line\\u000abreak": Failure.BAD_NAME,
+        "tab\\u0009": Failure.BAD_NAME,
+        "del\\u007f": Failure.BAD_NAME,
+    }
+
+
+def test_bad_keys_go_nowhere(store: Store) -> None:
+    for key in ("", "/a", "a/", "a//b", "a/../b", "./a", "a\nb", "a\\b"):
+        for action in (store.read, store.exists):
+            with pytest.raises(InputError, match=Failure.BAD_NAME):
+                action(key)
+        for write in (store.put, store.put_if_absent):
+            with pytest.raises(InputError, match=Failure.BAD_NAME):
+                write(key, b"")
+        with pytest.raises(InputError, match=Failure.BAD_NAME):
+            store.delete([key])
+    assert list(store.list()) == []
+
+
+def test_a_prefix_is_a_folder_and_not_the_start_of_a_name(s3_location: str) -> None:
+    open_store(s3_location + "/ab").put("x", b"")
+    assert list(open_store(s3_location + "/a").list()) == []
+    assert [entry.key for entry in open_store(s3_location).list()] == ["ab/x"]
+
+
+def test_reading_what_is_not_there_or_too_large(store: Store) -> None:
+    store.put("file", b"123")
+    for key in ("nothing", "no/thing", "file/below", "n" * 300):
+        with pytest.raises(ObjectMissingError):
+            store.read(key)
+        assert not store.exists(key)
+    assert store.read("file", max_bytes=3).data == b"123"
+    with pytest.raises(InputError) as caught:
+        store.read("file", max_bytes=2)
+    assert caught.value.failure is Failure.TOO_MANY_BYTES
+
+
+def test_versions_agree_for_large_objects(store: Store) -> None:
+    data = os.urandom(9_000_000)  # more than one chunk of the server
+    store.put("large", data)
+    blob = store.read("large")
+    assert blob.data == data
+    assert [entry.version for entry in store.list()] == [blob.version]
+
+
+def test_of_many_writers_one_wins(store: Store) -> None:
+    start = threading.Barrier(8)
+    won: list[bytes] = []
+
+    def write(number: int) -> None:
+        start.wait()
+        if store.put_if_absent("key", b"%d" % number):
+            won.append(b"%d" % number)
+
+    threads = [threading.Thread(target=write, args=(number,)) for number in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert [store.read("key").data] == won
+
+
+def test_stores_travel_by_location(store: Store) -> None:
+    store.put("key", b"data")
+    copy = pickle.loads(pickle.dumps(store))  # noqa: S301 - our own bytes
+    assert copy.location == store.location
+    assert copy.read("key").data == b"data"
+
+
+ACTIONS = {
+    "list": lambda store: list(store.list()),
+    "read": lambda store: store.read("key"),
+    "put": lambda store: store.put("key", b"new"),
+    "put_if_absent": lambda store: store.put_if_absent("other", b"new"),
+    "exists": lambda store: store.exists("key"),
+    "delete": lambda store: store.delete(["key"]),
+    "check": lambda store: store.check(),
+}
+
+
+@pytest.mark.parametrize("action", ACTIONS)
+@pytest.mark.parametrize("faults", [("503",), ("500", "drop", "429"), ("lose",)])
+def test_transient_faults_are_tried_again(
+    action: str, faults: tuple[str, ...], proxy: FaultyProxy, s3_location: str
+) -> None:
+    store = open_store(s3_location)
+    store.put("key", b"data")
+    proxy.faults.extend(faults)
+    ACTIONS[action](store)
+    assert not proxy.faults
+
+
+def test_an_answer_cut_short_is_asked_for_again(proxy: FaultyProxy, s3_location: str) -> None:
+    store = open_store(s3_location)
+    store.put("key", bytes(100_000))
+    proxy.faults.extend(["cut", "cut"])
+    assert store.read("key").data == bytes(100_000)
+    assert not proxy.faults
+
+
+@pytest.mark.parametrize("fault", ["409", "412", "503", "drop"])
+def test_a_refusal_that_stored_nothing_is_no_success(
+    fault: str, proxy: FaultyProxy, s3_location: str
+) -> None:
+    store = open_store(s3_location)
+    proxy.faults.extend([fault, "pass", fault])
+    assert store.put_if_absent("key", b"mine") is True
+    assert store.read("key").data == b"mine"
+
+
+def test_a_lost_answer_to_ones_own_write_says_it_is_there(
+    proxy: FaultyProxy, s3_location: str
+) -> None:
+    store = open_store(s3_location)
+    proxy.faults.extend(["lose", "drop"])
+    assert store.put_if_absent("key", b"mine") is False
+    assert store.read("key").data == b"mine"
+
+
+@pytest.mark.parametrize("action", ACTIONS)
+def test_a_server_that_is_not_there(
+    action: str, s3_location: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with socket.socket() as unused:
+        unused.bind(("127.0.0.1", 0))
+        monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{unused.getsockname()[1]}")
+        monkeypatch.setenv("REDACTION_STORAGE_RETRY_S", "0.2")
+        with pytest.raises(StorageError, match="the server does not answer; check the endpoint"):
+            ACTIONS[action](open_store(s3_location))
+
+
+@pytest.mark.parametrize("action", ACTIONS)
+def test_credentials_that_are_wrong(
+    action: str, s3_location: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "not-the-secret")
+    with pytest.raises(StorageError, match="check the credentials") as caught:
+        ACTIONS[action](open_store(s3_location))
+    assert "not-the-secret" not in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("action", [name for name in ACTIONS if name != "exists"])
+def test_a_bucket_that_is_not_there(action: str, s3_location: str) -> None:
+    del s3_location
+    with pytest.raises(RedactionCoreError, match="no such bucket") as caught:
+        ACTIONS[action](open_store("s3://not-there/prefix"))
+    if action in ("list", "check"):
+        assert isinstance(caught.value, UsageError)
+
+
+def test_no_credentials_at_all(
+    s3_location: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_PROFILE"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(tmp_path / "none"))
+    monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / "none"))
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+    with pytest.raises(StorageError, match="no credentials were found"):
+        open_store(s3_location)
+    monkeypatch.setenv("AWS_PROFILE", "unknown")
+    with pytest.raises(StorageError, match="unknown"):
+        open_store(s3_location)
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "no url")
+    monkeypatch.delenv("AWS_PROFILE")
+    with pytest.raises(StorageError, match="no url"):
+        open_store(s3_location)
+
+
+def test_a_killed_server_comes_back_with_all_it_had(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with EmbeddedS3(tmp_path, ["one"]) as server:
+        for name, value in server.environment.items():
+            monkeypatch.setenv(name, value)
+        store = open_store("s3://one")
+        for number in range(20):
+            store.put(f"{number:02d}", b"data")
+        server.kill()
+        timer = threading.Timer(0.5, server.start)
+        timer.start()
+        assert store.put_if_absent("late", b"data")
+        timer.join()
+        assert len(list(store.list())) == 21
+        assert store.read("19").data == b"data"
