@@ -52,6 +52,9 @@ class Trainer:
         self.average = copy.deepcopy(network).eval().requires_grad_(requires_grad=False)
         self.optimiser = torch.optim.AdamW(network.parameters(), weight_decay=1e-4)
         self.steps = 0
+        named = list(network.named_parameters())
+        groups = [[p for n, p in named if n.startswith("scale.") is scale] for scale in (False, True)]
+        self._clipped_apart = [group for group in groups if group]
 
     def step(self, objective: Callable[[], Tensor], progress: float) -> float:
         """Take one step on the loss that `objective` computes; gives that loss.
@@ -65,8 +68,12 @@ class Trainer:
             loss = objective()
         self.optimiser.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]  # torch leaves backward untyped
-        norm = nn.utils.clip_grad_norm_(self.network.parameters(), self.optimisation.clip_norm)
-        if torch.isfinite(norm):
+        # Apart, or a steep scale would slow the estimate down.
+        norms = [
+            nn.utils.clip_grad_norm_(parameters, self.optimisation.clip_norm)
+            for parameters in self._clipped_apart
+        ]
+        if all(map(torch.isfinite, norms)):
             self.optimiser.step()
             self.steps += 1
             # A short memory at first, or the random start would linger in the mean.

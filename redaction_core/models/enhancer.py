@@ -47,7 +47,6 @@ class Enhancer(nn.Module):
             nn.init.normal_(conv.weight, std=1e-3)
             nn.init.zeros_(conv.bias)
         nn.init.zeros_(self.scale.weight)
-        nn.init.constant_(self.scale.bias, -4.0)  # type: ignore[arg-type]  # a bias was asked for
 
     def forward(self, pixelated: Tensor, how: Pixelate) -> Estimate:
         """Estimate the sharp image.
@@ -74,11 +73,16 @@ class Enhancer(nn.Module):
         x = x + skip
         sharp = smooth + F.pixel_shuffle(self.leave(x), _FOLD)[..., :height, :width].float()
         # Detached: learning the scale must not change the estimate.
-        log_scale = F.pixel_shuffle(self.scale(x.detach()), _FOLD)[..., :height, :width].float()
-        return Estimate(explain(sharp, pixelated, how), log_scale)
+        raw = F.pixel_shuffle(self.scale(x.detach()), _FOLD)[..., :height, :width]
+        return Estimate(explain(sharp, pixelated, how), bounded_log_scale(raw.float()))
 
 
 _CONDITIONS = 4
+
+
+def bounded_log_scale(raw: Tensor) -> Tensor:
+    """Log of a Laplace scale between 1/12 of a level of 8 bits and 1, wherever `raw` strays."""
+    return 4 * torch.tanh(raw / 4) - 4
 
 
 def _condition(how: Pixelate, like: Tensor) -> Tensor:

@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from redaction_core.models.enhancer import Estimate
+from redaction_core.models.enhancer import Estimate, bounded_log_scale
 from redaction_core.models.tiling import tiles
 
 _GRID = 8
@@ -42,7 +42,6 @@ class Redacto(nn.Module):
             nn.init.normal_(conv.weight, std=1e-3)
             nn.init.zeros_(conv.bias)
         nn.init.zeros_(self.scale.weight)
-        nn.init.constant_(self.scale.bias, -3.0)  # type: ignore[arg-type]  # a bias was asked for
 
     def forward(self, images: Tensor, hidden: Tensor) -> Estimate:
         """Fill the hidden pixels.
@@ -98,7 +97,7 @@ class Redacto(nn.Module):
             x = x + second(torch.cat((inner, mask), 1))
         last = torch.cat((x, mask), 1)
         image = torch.where(share > 0, base + self.leave(last).float(), base)
-        return Estimate(image, self.scale(last.detach()).float())
+        return Estimate(image, bounded_log_scale(self.scale(last.detach()).float()))
 
 
 def masked_pyramid(images: Tensor, hidden: Tensor) -> list[tuple[Tensor, Tensor]]:
