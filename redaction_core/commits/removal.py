@@ -40,7 +40,8 @@ def remove_run(store: Store) -> bool:
     _remove(store, ATTEMPTS, lambda key: attempt_number(key) > 0)
     store.sweep()
     _remove(store, PLAN, is_plan_part)
-    store.delete(each.key for each in reversed(rounds))
+    for each in reversed(rounds):  # one by one: a later round without the first would be adopted
+        store.delete([each.key])
     return True
 
 

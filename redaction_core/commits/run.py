@@ -112,8 +112,12 @@ class Run:
         self.config = dict(config)
         self.rounds: list[Round] = []
         self._read_rounds()
-        if not self.rounds:
-            _refuse_files_without_run(store)
+        if not self.rounds and (folder := _folder_with_files(store)):
+            self._read_rounds()  # another driver may have planned since, and begun
+            if not self.rounds:
+                raise UsageError(
+                    f"{store.location} has files in {folder} but no plan.json: choose another output"
+                )
 
     @property
     def plan_ids(self) -> list[str]:
@@ -285,12 +289,11 @@ class Run:
             yield from read_shard(self.store, shard)
 
 
-def _refuse_files_without_run(store: Store) -> None:
+def _folder_with_files(store: Store) -> str | None:
     for folder in (IMAGES, METRICS):
         if next(iter(store.list(folder, missing_ok=True)), None) is not None:
-            raise UsageError(
-                f"{store.location} has files in {folder} but no plan.json: choose another output"
-            )
+            return folder
+    return None
 
 
 def read_round(store: Store, number: int) -> Round | None:

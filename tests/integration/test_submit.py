@@ -1,6 +1,7 @@
 """`ray job submit` of a job to a cluster: what is uploaded, and which exit code comes back."""
 
 import os
+import secrets
 import shutil
 import signal
 import socket
@@ -53,7 +54,9 @@ def cluster() -> Iterator[Cluster]:
     folder = Path(tempfile.mkdtemp(prefix="ray-"))
     dashboard, client = free_ports(2)
     scripts = os.pathsep.join((str(RAY.parent), os.environ.get("PATH", "")))
-    environment = os.environ | {"PATH": scripts, "RAY_COLOR_PREFIX": "0"}
+    # A token of its own: without one, Ray takes the one in the home folder, or asks for none.
+    token = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
+    environment = os.environ | {"PATH": scripts} | token
     environment.pop("RAY_ADDRESS", None)
     command = [RAY, "start", "--head", "--block", "--disable-usage-stats", "--num-cpus=2"]
     ports = {
@@ -73,7 +76,9 @@ def cluster() -> Iterator[Cluster]:
         )
     try:
         address = f"http://127.0.0.1:{dashboard}"
-        wait_for(f"{address}/api/version", head, log)
+        bearer = {"Authorization": f"Bearer {token['RAY_AUTH_TOKEN']}"}
+        request = urllib.request.Request(f"{address}/api/version", headers=bearer)
+        wait_for(request, head, log)
         yield Cluster(address, folder, environment)
     finally:
         # The whole group at once: a head that is asked politely drains for half a minute.
@@ -90,11 +95,11 @@ def free_ports(count: int) -> list[int]:
     return ports
 
 
-def wait_for(url: str, process: subprocess.Popen[bytes], log: Path) -> None:
+def wait_for(request: urllib.request.Request, process: subprocess.Popen[bytes], log: Path) -> None:
     deadline = time.monotonic() + START_LIMIT_S
     while process.poll() is None and time.monotonic() < deadline:
         try:
-            with urllib.request.urlopen(url, timeout=5):  # noqa: S310 - our own http address
+            with urllib.request.urlopen(request, timeout=5):  # noqa: S310 - our own server
                 return
         except (urllib.error.URLError, ConnectionError, TimeoutError):
             time.sleep(0.2)
