@@ -67,7 +67,7 @@ class EmbeddedS3:
 
     def __enter__(self) -> Self:
         for left in reversed(range(_STARTS)):
-            self._ports = _free_ports()
+            self._ports = free_ports()
             try:
                 self.start()
             except StorageError:
@@ -174,8 +174,8 @@ def _writable(client: Any, bucket: str) -> bool:  # noqa: ANN401 - boto3 has no 
     return True
 
 
-def _free_ports() -> dict[str, int]:
-    """Find ports that nobody listens on; they are held until all are found."""
+def free_ports() -> dict[str, int]:
+    """Find a free port for each of the services, by the name of its flag."""
     with ExitStack() as held:
 
         def free(port: int = 0) -> int:

@@ -115,9 +115,8 @@ class Run:
         if not self.rounds and (folder := _folder_with_files(store)):
             self._read_rounds()  # another driver may have planned since, and begun
             if not self.rounds:
-                raise UsageError(
-                    f"{store.location} has files in {folder} but no plan.json: choose another output"
-                )
+                where = f"{store.location} has files in {folder}"
+                raise UsageError(f"{where} but no plan.json: choose another output")
 
     @property
     def plan_ids(self) -> list[str]:

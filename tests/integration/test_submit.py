@@ -77,7 +77,7 @@ def cluster() -> Iterator[Cluster]:
     try:
         address = f"http://127.0.0.1:{dashboard}"
         bearer = {"Authorization": f"Bearer {token['RAY_AUTH_TOKEN']}"}
-        request = urllib.request.Request(f"{address}/api/version", headers=bearer)
+        request = urllib.request.Request(f"{address}/api/version", headers=bearer)  # noqa: S310 - our own
         wait_for(request, head, log)
         yield Cluster(address, folder, environment)
     finally:
@@ -99,7 +99,7 @@ def wait_for(request: urllib.request.Request, process: subprocess.Popen[bytes], 
     deadline = time.monotonic() + START_LIMIT_S
     while process.poll() is None and time.monotonic() < deadline:
         try:
-            with urllib.request.urlopen(request, timeout=5):  # noqa: S310 - our own server
+            with urllib.request.urlopen(request, timeout=5):  # noqa: S310 - our own
                 return
         except (urllib.error.URLError, ConnectionError, TimeoutError):
             time.sleep(0.2)
@@ -136,6 +136,7 @@ def test_a_job_with_too_many_failed_inputs_exits_with_1(cluster: Cluster, tmp_pa
     (tmp_path / "in" / "a.png").write_text("no image")
     result = cluster.submit("--input", str(tmp_path / "in"), "--output", str(tmp_path / "out"))
     assert result.returncode == 1, result.stdout + result.stderr
+    assert "too_many_failures" in result.stdout
     assert "failed with exit code 1" in result.stdout
 
 
