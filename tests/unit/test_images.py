@@ -251,6 +251,12 @@ def test_the_limit_on_pixels_is_inclusive() -> None:
     assert failure(data, max_pixels=13 * 21 - 1) is Failure.TOO_MANY_PIXELS
 
 
+def test_pixels_are_counted_from_the_header() -> None:
+    assert images.pixel_count(png_header(300, 70)) == 21_000
+    with pytest.raises(InputError, match="too_many_pixels"):
+        images.pixel_count(png_header(300, 70), max_pixels=20_999)
+
+
 def test_images_beyond_the_usual_cap_of_pillow_do_not_warn() -> None:
     side = 9_600
     blank = Image.new("L", (side, side), 7)
