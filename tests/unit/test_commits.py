@@ -3,6 +3,7 @@
 import json
 import threading
 from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -21,7 +22,7 @@ from redaction_core.commits import (
 )
 from redaction_core.errors import StorageError, UsageError
 from redaction_core.plan import PlannedInput, planned, shards
-from redaction_core.storage import Store, open_store
+from redaction_core.storage import Entry, Store, open_store
 from tests.unit.crashing_store import Crash, CrashingStore
 from tests.unit.small_run import (
     CONFIG,
@@ -159,7 +160,7 @@ def test_an_extension_joins_as_further_shards(store: Store) -> None:
     extended = (*KEYS, "b.jpg.png", "0.jpg", "zz.jpg", "zzz.jpg")
     assert add_round(run, extended)
 
-    assert not run.finished
+    assert not store.exists("_SUCCESS")
     assert not Run(store, "reconstruct", CONFIG).finished
     assert [shard.number for shard in run.pending()] == [3, 4]
     assert [item.key for item in run.planned()] == sorted(extended, key=str.encode)
@@ -356,6 +357,18 @@ def test_two_drivers_plan_and_work_at_once(store: Store) -> None:
         assert found == {entry.key for entry in store.list("metrics/")}
         remove_run(store)
         assert state(store) == {}
+
+
+def test_a_driver_that_comes_while_another_begins_joins_it(store: Store) -> None:
+    class Meanwhile(CrashingStore):
+        """Another driver plans and works between our look for a plan and our look for files."""
+
+        def list(self, prefix: str = "", *, missing_ok: bool = False) -> Iterator[Entry]:
+            if not self.exists("plan.json"):
+                do_run(self.store)
+            return super().list(prefix, missing_ok=missing_ok)
+
+    assert Run(Meanwhile(store), "reconstruct", CONFIG).finished
 
 
 def test_the_loser_of_a_race_to_plan_takes_the_winners_plan(store: Store) -> None:
