@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 import os
+import secrets
 import time
 from collections import Counter
 from dataclasses import dataclass
@@ -20,7 +21,7 @@ from redaction_core.totals import Totals
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
-    from jobs._shards import Verb
+    from jobs._verb import Verb
     from redaction_core.storage import Store
 
 ESTIMATE = (
@@ -133,6 +134,7 @@ def _run_pending(job: Job, run: Run, flags: RunFlags) -> None:
     if done:
         say(f"{done} of {run.shard_count} shards are done already")
     # Ray takes seconds to import; a finished or refused run needs none of it.
+    _prepare_ray()
     from jobs._shards import connect, run_shards, size_pool
 
     connect()
@@ -141,6 +143,16 @@ def _run_pending(job: Job, run: Run, flags: RunFlags) -> None:
     pool = size_pool(flags.workers, flags.cpus_per_worker, flags.gpus_per_worker)
     for totals in run_shards(job.shards, pool, pending):
         progress.add(totals)
+
+
+def _prepare_ray() -> None:
+    """Set what Ray reads from the environment when it is imported."""
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    os.environ.setdefault("RAY_DATA_DISABLE_PROGRESS_BARS", "1")
+    if "RAY_ADDRESS" not in os.environ and "RAY_AUTH_MODE" not in os.environ:
+        # A cluster of our own: Ray would write a token into the home folder, for all later ones.
+        os.environ["RAY_AUTH_MODE"] = "token"
+        os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
 
 
 def _sum_up(run: Run) -> Totals:

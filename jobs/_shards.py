@@ -12,7 +12,7 @@ import json
 import logging
 import os
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -43,33 +43,11 @@ from redaction_core.totals import Totals
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
+    from jobs._verb import Outcome, Verb, Work
     from redaction_core.plan import PlannedInput
-    from redaction_core.storage import Store
 
 DEATHS = 3
 """After so many attempts at a shard that ended in death, its inputs run one by one."""
-
-
-class Outcome(Protocol):
-    """What became of some inputs."""
-
-    @property
-    def rows(self) -> list[dict[str, Any]]:
-        """One row an input, in order."""
-
-    @property
-    def totals(self) -> Totals:
-        """What the rows add up to."""
-
-
-class Work(Protocol):
-    """What a verb does with the inputs of a shard."""
-
-    def run(self, inputs: Sequence[PlannedInput]) -> Outcome:
-        """Do them all; every input gives one row."""
-
-    def failure(self, item: PlannedInput, error: InputError) -> Outcome:
-        """Give the outcome of an input that could not be tried."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,22 +59,8 @@ class Pool:
     gpus: float
 
 
-@dataclass(frozen=True, kw_only=True)
-class Verb:
-    """All that a worker must know; goes to it by pickle."""
-
-    output: Store
-    open_work: Callable[[bool], Work]
-    """Called once a worker, with True where the worker has a GPU."""
-    table: str
-    """Folder of the Parquet parts."""
-    schema: pa.Schema
-
-
 def connect() -> None:
     """Join the cluster of RAY_ADDRESS (set by `ray job submit`), else start one here."""
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    os.environ.setdefault("RAY_DATA_DISABLE_PROGRESS_BARS", "1")
     quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
     if "RAY_ADDRESS" in os.environ:
         ray.init(**quiet)

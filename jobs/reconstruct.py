@@ -73,7 +73,7 @@ class Reconstruct(RunFlags):
 def reconstruct(config: Reconstruct) -> int:
     """Run the job; gives the exit code."""
     from jobs._run import Job, execute
-    from jobs._shards import Verb
+    from jobs._verb import Verb
     from redaction_core.checkpoints import load_model, shipped
     from redaction_core.images import SUFFIXES
     from redaction_core.loading import Task
@@ -84,11 +84,12 @@ def reconstruct(config: Reconstruct) -> int:
 
     redaction = parse(config.redact) if config.redact else None
     network = _choose_network(config, redaction)
-    model_location = config.model or shipped(network)
-    model = load_model(model_location, expected=network)
+    model = load_model(config.model or shipped(network), expected=network)
     task = Task(
         inputs=open_store(config.input),
         outputs=open_store(config.output),
+        network=network,
+        model=config.model,
         originals=open_store(config.originals) if config.originals else None,
         masks=open_store(config.masks) if config.masks else None,
         redaction=redaction,
@@ -102,7 +103,6 @@ def reconstruct(config: Reconstruct) -> int:
     open_work = partial(
         open_reconstruction,
         task=task,
-        model=model_location,
         precision=config.precision,
         threads=max(1, int(config.cpus_per_worker)),
     )

@@ -32,6 +32,9 @@ class Task:
 
     inputs: Store
     outputs: Store
+    network: str = "enhancer"
+    model: str | None = None
+    """Location of the model directory; None: what is shipped for the network."""
     originals: Store | None = None
     masks: Store | None = None
     redaction: Redaction | None = None

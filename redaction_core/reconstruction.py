@@ -19,7 +19,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from redaction_core.checkpoints import load_model
+from redaction_core.checkpoints import load_model, shipped
 from redaction_core.errors import Failure, InputError
 from redaction_core.gate import Gate
 from redaction_core.images import Pixels, decode, encode, gray_planes
@@ -67,18 +67,19 @@ def open_reconstruction(
     gpu: bool,  # noqa: FBT001 - the one thing that workers differ in
     *,
     task: Task,
-    model: str,
     precision: Precision,
     threads: int,
 ) -> Reconstruction:
-    """Load the model from its location, onto the GPU or `threads` processor cores.
+    """Load the task's model onto the GPU or `threads` processor cores.
 
     Raises CheckpointError, StorageError.
     """
     torch.set_num_threads(threads)
     device = torch.device("cuda" if gpu else "cpu")
     kind = best_precision(device) if precision == "auto" else getattr(torch, precision)
-    return Reconstruction(task, Restorer(load_model(model), device=device, precision=kind))
+    # Looked up here, not by the caller: another machine keeps the package in another place.
+    loaded = load_model(task.model or shipped(task.network), expected=task.network)
+    return Reconstruction(task, Restorer(loaded, device=device, precision=kind))
 
 
 class _Chroma:
