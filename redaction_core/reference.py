@@ -6,9 +6,9 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
-from redaction_core.models.enhancer import interpolate_blocks
 from redaction_core.models.tiling import tiles
 
 _TILE_BLOCKS = 64
@@ -16,13 +16,19 @@ _HALO_BLOCKS = 4
 
 
 def bicubic(pixelated_u8: Tensor, block: int) -> Tensor:
-    """Bicubic interpolation of the blocks: uint8 (N, C, H, W), same shape, in bounded memory."""
+    """Bicubic interpolation of the blocks: uint8 (N, C, H, W), same shape, in bounded memory.
+
+    Cubic convolution with a = -0.75, as PyTorch and OpenCV have it: of the usual ones, the kernel
+    with the lowest error on block means (the network starts from a smoother one).
+    """
     result = torch.empty_like(pixelated_u8)
     core, halo = _TILE_BLOCKS * block, _HALO_BLOCKS * block
     for tile in tiles(*pixelated_u8.shape[-2:], core=core, halo=halo):
         piece = pixelated_u8[..., tile.rows, tile.columns].float()
-        smooth = interpolate_blocks(piece, block).round_().clamp_(0, 255).to(torch.uint8)
-        kept = smooth[..., tile.inner_rows, tile.inner_columns]
+        blocks = piece[..., ::block, ::block]
+        size = (blocks.shape[-2] * block, blocks.shape[-1] * block)
+        smooth = F.interpolate(blocks, size, mode="bicubic").round_().clamp_(0, 255)
+        kept = smooth[..., tile.inner_rows, tile.inner_columns].to(torch.uint8)
         result[..., tile.kept_rows, tile.kept_columns] = kept
     return result
 
