@@ -15,6 +15,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
+import cv2
 import numpy as np
 import torch
 from torch import Tensor
@@ -75,6 +76,7 @@ def open_reconstruction(
     Raises CheckpointError, StorageError.
     """
     torch.set_num_threads(threads)
+    cv2.setNumThreads(threads)
     device = torch.device("cuda" if gpu else "cpu")
     kind = best_precision(device) if precision == "auto" else getattr(torch, precision)
     # Looked up here, not by the caller: another machine keeps the package in another place.

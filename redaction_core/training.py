@@ -34,6 +34,8 @@ class Optimisation:
     """Gradients are scaled down to this norm."""
     ema_decay: float = 0.999
     """Decay of the running mean of weights, which is what is kept."""
+    mixed: bool = True
+    """Compute in bfloat16 where it is safe; networks of a few channels learn less that way."""
 
     def rate(self, progress: float) -> float:
         """Learning rate at a progress of 0 to 1."""
@@ -53,7 +55,9 @@ class Trainer:
         self.optimiser = torch.optim.AdamW(network.parameters(), weight_decay=1e-4)
         self.steps = 0
         named = list(network.named_parameters())
-        groups = [[p for n, p in named if n.startswith("scale.") is scale] for scale in (False, True)]
+        groups = [
+            [p for n, p in named if n.startswith("scale.") is scale] for scale in (False, True)
+        ]
         self._clipped_apart = [group for group in groups if group]
 
     def step(self, objective: Callable[[], Tensor], progress: float) -> float:
@@ -64,7 +68,7 @@ class Trainer:
         for group in self.optimiser.param_groups:
             group["lr"] = self.optimisation.rate(progress)
         device = next(self.network.parameters()).device.type
-        with torch.autocast(device, dtype=torch.bfloat16):
+        with torch.autocast(device, dtype=torch.bfloat16, enabled=self.optimisation.mixed):
             loss = objective()
         self.optimiser.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]  # torch leaves backward untyped

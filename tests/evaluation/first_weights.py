@@ -11,28 +11,22 @@ from __future__ import annotations
 
 import argparse
 import functools
-import hashlib
-import io
 import json
-import re
-import tarfile
 import time
-import zipfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
 import torch
 import torch.nn.functional as F
-from PIL import Image
 from torch import Tensor
 
 from redaction_core.checkpoints import save_model
 from redaction_core.models import BUILDERS, FILLS_HOLES
 from redaction_core.redaction import Pixelate
 from redaction_core.training import Optimisation, Trainer, enhance_objective, fill_objective
+from tests.evaluation.research_data import Pixels, cifar_train, learnt_faces, photos
 
-LEARNT_BELOW = 28
 MINUTES_BETWEEN_SAVES = 5
 ARCHITECTURES: dict[str, dict[str, int]] = {
     "enhancer": {"width": 32, "blocks": 8},
@@ -40,42 +34,9 @@ ARCHITECTURES: dict[str, dict[str, int]] = {
 }
 
 
-def is_learnt_from(name: str) -> bool:
-    """The split of the faces: by a hash of the identity, which is the name without its number."""
-    stem = re.sub(r"_\d+\.jpg$", "", Path(name).name)
-    return int(hashlib.sha256(stem.encode()).hexdigest(), 16) % 100 < LEARNT_BELOW
-
-
-def learnt_faces(data: Path) -> Tensor:
-    """Faces to learn from, uint8 (N, 350, 350)."""
-    faces = []
-    with tarfile.open(data / "faces.tar") as archive:
-        for member in archive:
-            if member.isfile() and member.name.startswith("faces/") and is_learnt_from(member.name):
-                stream = archive.extractfile(member)
-                assert stream is not None
-                faces.append(np.asarray(Image.open(stream).convert("L")))
-    return torch.from_numpy(np.stack(faces))
-
-
-def photos(data: Path) -> list[Tensor]:
-    """Photographs, uint8 (3, H, W) each."""
-    with zipfile.ZipFile(data / "photos.zip") as archive:
-        names = sorted(n for n in archive.namelist() if n.lower().endswith((".jpg", ".png")))
-        return [
-            torch.from_numpy(np.array(Image.open(io.BytesIO(archive.read(n))).convert("RGB")))
-            .permute(2, 0, 1)
-            .contiguous()
-            for n in names
-        ]
-
-
-def cifar_train(data: Path) -> Tensor:
-    """CIFAR-10's training images, uint8 (50000, 3, 32, 32)."""
-    with zipfile.ZipFile(data / "cifar10.zip") as archive:
-        names = sorted(n for n in archive.namelist() if "/train/" in n and n.endswith(".jpg"))
-        images = [np.asarray(Image.open(io.BytesIO(archive.read(n))).convert("RGB")) for n in names]
-    return torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2).contiguous()
+def channels_first(images: Pixels) -> Tensor:
+    """(..., H, W, C) to (..., C, H, W)."""
+    return torch.from_numpy(np.ascontiguousarray(np.moveaxis(images, -1, -3)))
 
 
 def luma(images_u8: Tensor) -> Tensor:
@@ -107,7 +68,8 @@ def crops(
 
 def enhancer_batches(data: Path, rng: np.random.Generator) -> Iterator[tuple[Tensor, Pixelate]]:
     """Gray crops with the pixelation to undo; half of them blocks of 4, then 8, then all others."""
-    faces, scenery = learnt_faces(data), [luma(photo[None])[0, 0] for photo in photos(data)]
+    faces = torch.from_numpy(learnt_faces(data))
+    scenery = [luma(channels_first(photo)[None])[0, 0] for photo in photos(data)]
     while True:
         block = int(
             rng.choice(
@@ -142,11 +104,11 @@ def random_holes(n: int, size: int, largest: int, rng: np.random.Generator) -> T
                 angle, thick = rng.uniform(0, 6.28), float(rng.uniform(0.7, max(1.0, largest / 8)))
                 rows, columns = np.mgrid[:size, :size]
                 for _ in range(int(rng.integers(4, 14))):
-                    mask |= (rows - y) ** 2 + (columns - x) ** 2 <= thick**2
+                    mask[(rows - y) ** 2 + (columns - x) ** 2 <= thick**2] = True
                     angle += rng.normal(0, 0.5)
                     y, x = y + thick * np.sin(angle), x + thick * np.cos(angle)
         else:
-            mask |= rng.random((size, size)) < rng.uniform(0.05, 0.6)
+            mask[rng.random((size, size)) < rng.uniform(0.05, 0.6)] = True
         if not mask.any() or mask.mean() > 0.7:
             mask[:] = False
             mask[size // 2 : size // 2 + 2, size // 2 : size // 2 + 2] = True
@@ -176,7 +138,8 @@ def small_holes(small: Tensor, rng: np.random.Generator) -> tuple[Tensor, Tensor
 
 def redacto_batches(data: Path, rng: np.random.Generator) -> Iterator[tuple[Tensor, Tensor]]:
     """Colour crops with the pixels to fill in; a fifth of them turned gray."""
-    small, scenery, faces = cifar_train(data), photos(data), learnt_faces(data)
+    small, faces = channels_first(cifar_train(data)), torch.from_numpy(learnt_faces(data))
+    scenery = [channels_first(photo) for photo in photos(data)]
     while True:
         kind = rng.random()
         if kind < 0.66:
@@ -195,11 +158,11 @@ def redacto_batches(data: Path, rng: np.random.Generator) -> Iterator[tuple[Tens
 
 
 def baseline_batches(data: Path, rng: np.random.Generator) -> Iterator[tuple[Tensor, Tensor]]:
-    """The published setting: the 4x4 hole in the centre of CIFAR-10 images, nothing else.
+    """Repeat the published setting: the 4x4 hole in the centre of CIFAR-10 images, nothing else.
 
     The network sees 3 pixels around the hole, so the middle 12x12 pixels train it just as well.
     """
-    small = cifar_train(data)[..., 10:22, 10:22].contiguous()
+    small = channels_first(cifar_train(data)[:, 10:22, 10:22])
     hidden = torch.zeros(128, 1, 12, 12, dtype=torch.bool)
     hidden[..., 4:8, 4:8] = True
     while True:
@@ -231,9 +194,12 @@ def main() -> None:
     work = options.work / options.network
     work.mkdir(parents=True, exist_ok=True)
     network = BUILDERS[options.network](**ARCHITECTURES.get(options.network, {}))
-    if options.network not in ("redacto-baseline",):
+    if options.network != "redacto-baseline":
         network = network.to(memory_format=torch.channels_last)
-    trainer = Trainer(network, Optimisation(learning_rate=options.learning_rate))
+    optimisation = Optimisation(
+        learning_rate=options.learning_rate, mixed=not options.network.endswith("-baseline")
+    )
+    trainer = Trainer(network, optimisation)
     spent_s, last = 0.0, work / "last.ckpt"
     if last.exists():
         state = torch.load(last, weights_only=True)
@@ -249,7 +215,7 @@ def main() -> None:
         started, until = time.monotonic(), min(60.0 * MINUTES_BETWEEN_SAVES, total_s - spent_s)
 
         def steps(
-            started: float = started, until: float = until
+            started: float = started, until: float = until, spent_s: float = spent_s
         ) -> Iterator[tuple[Callable[[], Tensor], float]]:
             while (passed := time.monotonic() - started) < until:
                 images, how = next(batches)
