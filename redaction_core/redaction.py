@@ -52,7 +52,7 @@ class Blur:
 
     def __str__(self) -> str:
         """Give the text form that `parse` reads."""
-        return f"blur:{self.sigma:g}"
+        return f"blur:{_plain(self.sigma)}"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,7 +66,7 @@ class Box:
 
     def __str__(self) -> str:
         """Give the text form that `parse` reads."""
-        size = f"{self.fraction:g}" if self.fraction else f"{self.width}x{self.height}"
+        size = _plain(self.fraction) if self.fraction else f"{self.width}x{self.height}"
         return f"box:{size}@{'random' if self.random else 'center'}"
 
     def size(self, height: int, width: int) -> tuple[int, int]:
@@ -188,11 +188,16 @@ def find_block(pixels: npt.NDArray[np.uint8]) -> int | None:
         changed = np.zeros(len(lines) - 1, bool)
         for start in range(0, lines.shape[1], 256):
             strip = lines[:, start : start + 256]
-            changed |= (strip[1:] != strip[:-1]).reshape(len(changed), -1).any(1)
+            changed |= (strip[1:] != strip[:-1]).any(axis=tuple(range(1, lines.ndim)))
             if math.gcd(*edges, *(np.flatnonzero(changed) + 1).tolist()) == 1:
                 return None
         edges += (np.flatnonzero(changed) + 1).tolist()
     return math.gcd(*edges) or 4
+
+
+def _plain(number: float) -> str:
+    """Write every digit, and no exponent, which `parse` does not read."""
+    return np.format_float_positional(number, trim="-")
 
 
 def _blur(images_u8: Tensor, sigma: float) -> Tensor:
@@ -204,7 +209,9 @@ def _blur(images_u8: Tensor, sigma: float) -> Tensor:
     n, c, height, width = images_u8.shape
     planes = images_u8.float().reshape(n * c, 1, height, width)
     planes = F.pad(planes, (radius,) * 4, mode="replicate")
-    planes = F.conv2d(F.conv2d(planes, kernel.view(1, 1, 1, -1)), kernel.view(1, 1, -1, 1))
+    # Training redacts where lower precision is asked for: that is meant for networks alone.
+    with torch.autocast(planes.device.type, enabled=False):
+        planes = F.conv2d(F.conv2d(planes, kernel.view(1, 1, 1, -1)), kernel.view(1, 1, -1, 1))
     return planes.round_().clamp_(0, 255).to(torch.uint8).reshape(n, c, height, width)
 
 

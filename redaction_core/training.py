@@ -77,7 +77,7 @@ class Trainer:
             nn.utils.clip_grad_norm_(parameters, self.optimisation.clip_norm)
             for parameters in self._clipped_apart
         ]
-        if all(map(torch.isfinite, norms)):
+        if all(map(torch.isfinite, (loss, *norms))):
             self.optimiser.step()
             self.steps += 1
             # A short memory at first, or the random start would linger in the mean.
