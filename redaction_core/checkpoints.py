@@ -12,7 +12,7 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load, save
 
-from redaction_core.errors import CheckpointError, ObjectMissingError
+from redaction_core.errors import CheckpointError, InputError, ObjectMissingError
 from redaction_core.models import BUILDERS, Network
 from redaction_core.storage import open_store
 
@@ -77,19 +77,30 @@ def load_model(location: str, expected: str | None = None) -> Model:
         raise CheckpointError(
             f"{store.location} is no model directory: it needs {WEIGHTS} and {CONFIG}"
         ) from error
+    except InputError as error:
+        raise CheckpointError(f"the model in {store.location}: {error.detail}") from error
     try:
         config = json.loads(config_bytes)
-        name = config["network"]
-        builder = BUILDERS[name]
-        network = builder(**config["architecture"])
-        weights = {key: value.float() for key, value in load(weights_bytes).items()}
-        network.load_state_dict(weights)
+        network = _build(config, weights_bytes)
     except (ValueError, KeyError, TypeError, RuntimeError, SafetensorError) as error:
-        reason = str(error).splitlines()[0]
+        # What torch says of missing and misshapen weights takes several lines.
+        reason = " ".join(str(error).split())[:200]
         raise CheckpointError(
             f"the model in {store.location} is damaged or of another version: {reason}"
         ) from error
+    name = config["network"]
     if expected is not None and name != expected:
         raise CheckpointError(f"{store.location} holds {name}, not {expected}")
     digest = hashlib.sha256(weights_bytes + config_bytes).hexdigest()
     return Model(name=name, network=network.eval(), sha256=digest, config=config)
+
+
+def _build(config: Mapping[str, Any], weights_bytes: bytes) -> Network:
+    if config["network"] not in BUILDERS:
+        raise ValueError(f"{config['network']!r} is no network")
+    network = BUILDERS[config["network"]](**config["architecture"])
+    weights = {key: value.float() for key, value in load(weights_bytes).items()}
+    network.load_state_dict(weights)
+    if not all(bool(value.isfinite().all()) for value in weights.values()):
+        raise ValueError("its weights are not finite")
+    return network

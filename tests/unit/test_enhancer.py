@@ -1,7 +1,9 @@
 """The enhancer: cost, sizes, and estimates that explain their input."""
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -88,6 +90,19 @@ def test_interpolation_starts_from_the_blocks_alone(block: int) -> None:
     middle = slice(2 * block, 64 - 2 * block)
     found = interpolate_blocks(ramp, block)[0, 0]
     assert torch.allclose(found[:, middle], line[middle].expand(64, -1), atol=1e-4)
+
+
+@pytest.mark.parametrize("block", [2, 4, 8])
+def test_interpolation_is_the_bicubic_of_pillow(block: int) -> None:
+    blocks = noise(12, 20)
+    pixelated = blocks.repeat_interleave(block, 0).repeat_interleave(block, 1)
+
+    found = interpolate_blocks(pixelated[None, None].float(), block)[0, 0]
+
+    size = (20 * block, 12 * block)
+    # In floating point, as Pillow would else clip between rows and columns.
+    expected = Image.fromarray(blocks.float().numpy()).resize(size, Image.Resampling.BICUBIC)
+    assert np.allclose(found.numpy(), np.asarray(expected), atol=1e-3)
 
 
 @pytest.mark.parametrize("size", [(1, 1), (4, 4), (5, 11), (8, 3)])

@@ -92,7 +92,7 @@ def test_what_is_not_finite_leaves_everything_as_it_is(spoil: Callable[[Tensor],
     assert trainer.average.weight.tolist() == [1.0]
     assert trainer.optimiser.state_dict()["state"] == state
     assert trainer.steps == 0
-    trainer.step(lambda: network.weight.sum(), 0.5)
+    trainer.step(network.weight.sum, 0.5)
     assert network.weight.item() < 1.0
 
 
@@ -101,7 +101,7 @@ def test_the_mean_follows_the_weights_with_a_growing_memory() -> None:
     trainer = Trainer(network, steady(learning_rate=0.1, ema_decay=0.3))
     mean = 1.0
     for step in range(1, 8):
-        trainer.step(lambda: network.weight.sum(), 0.0)
+        trainer.step(network.weight.sum, 0.0)
         decay = min(0.3, (1 + step) / (10 + step))
         mean = decay * mean + (1 - decay) * network.weight.item()
         assert trainer.average.weight.item() == pytest.approx(mean, rel=1e-5)
@@ -137,7 +137,7 @@ def test_the_rate_reaches_the_optimiser() -> None:
     network = Scalar()
     trainer = Trainer(network, Optimisation(learning_rate=0.01, warmup=0.5))
 
-    trainer.step(lambda: network.weight.sum(), 0.25)
+    trainer.step(network.weight.sum, 0.25)
 
     # The first step of Adam is as long as the rate.
     assert 1 - network.weight.item() == pytest.approx(trainer.optimisation.rate(0.25), rel=0.05)
@@ -148,7 +148,7 @@ def test_an_epoch_gives_the_mean_loss() -> None:
     trainer = Trainer(network, steady(learning_rate=0.0))
 
     assert trainer.epoch([]) == 0
-    both = [(lambda: network.weight.sum(), 0.0), (lambda: 3 * network.weight.sum(), 0.5)]
+    both = [(network.weight.sum, 0.0), (lambda: 3 * network.weight.sum(), 0.5)]
     assert trainer.epoch(both) == pytest.approx(6.0, rel=0.01)
     assert trainer.steps == 2
 
