@@ -111,7 +111,9 @@ class Progress:
         if now - self._said < _REPORT_EVERY_S and self._done < self._inputs:
             return
         self._said = now
-        since, before = self._first if self._done > self._first[1] else (self._started, 0)
+        since, before = self._first
+        if now - since < _REPORT_EVERY_S:
+            since, before = self._started, 0
         rate = (self._done - before) / max(now - since, 1e-3)
         left_s = (self._inputs - self._done) / max(rate, 1e-3)
         failed = f", {self._failed} failed" if self._failed else ""

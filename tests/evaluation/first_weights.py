@@ -212,12 +212,12 @@ def main() -> None:
     objective = fill_objective if options.network in FILLS_HOLES else enhance_objective
     total_s = options.minutes * 60
     while spent_s < total_s:
-        started, until = time.monotonic(), min(60.0 * MINUTES_BETWEEN_SAVES, total_s - spent_s)
+        started, until = time.process_time(), min(60.0 * MINUTES_BETWEEN_SAVES, total_s - spent_s)
 
         def steps(
             started: float = started, until: float = until, spent_s: float = spent_s
         ) -> Iterator[tuple[Callable[[], Tensor], float]]:
-            while (passed := time.monotonic() - started) < until:
+            while (passed := time.process_time() - started) < until:
                 images, how = next(batches)
                 yield (
                     functools.partial(objective, network, images, how),
@@ -225,7 +225,7 @@ def main() -> None:
                 )
 
         loss = trainer.epoch(steps())
-        spent_s += time.monotonic() - started
+        spent_s += time.process_time() - started
         state = {
             "network": network.state_dict(),
             "average": trainer.average.state_dict(),
