@@ -47,20 +47,15 @@ def measure(
     estimate: npt.NDArray[np.uint8],
     original: npt.NDArray[np.uint8],
     hidden: npt.NDArray[np.bool_] | None = None,
-    *,
-    with_ssim: bool = True,
 ) -> Errors:
     """Compare two uint8 images of one shape, HxW or HxWx3: everywhere, or where `hidden` (HxW).
 
     SSIM as by Wang et al. 2004 (Gaussian window of 11x11, sigma 1.5, K1 0.01, K2 0.03), channel by
     channel: the mean over the windows that lie inside the image or, with `hidden`, over those
-    centred on hidden pixels, the image continued by reflection. It takes most of the time, so
-    leave it out where it is not needed. Raises ValueError where shapes differ or nothing is hidden.
+    centred on hidden pixels, the image continued by reflection. Raises ValueError where shapes
+    differ or nothing is hidden.
     """
-    if estimate.shape != original.shape:
-        raise ValueError(f"shapes differ: {estimate.shape} and {original.shape}")
-    if hidden is not None and hidden.shape != original.shape[:2]:
-        raise ValueError(f"a mask of {hidden.shape} for an image of {original.shape}")
+    _check_shapes(estimate, original, hidden)
     counts = _histogram(estimate, original, hidden)
     total = int(counts.sum())
     if total == 0:
@@ -71,12 +66,38 @@ def measure(
     return Errors(
         mae=int(counts @ _LEVELS) / total / 255,
         mse=mse,
-        psnr=10 * math.log10(1 / mse) if mse else None,
-        ssim=_mean_ssim(estimate, original, hidden) if with_ssim else None,
+        psnr=psnr(mse),
+        ssim=_mean_ssim(estimate, original, hidden),
         error_p50=p50,
         error_p95=p95,
         error_p99=p99,
     )
+
+
+def mean_errors(
+    estimate: npt.NDArray[np.uint8],
+    original: npt.NDArray[np.uint8],
+    hidden: npt.NDArray[np.bool_] | None = None,
+) -> tuple[float, float]:
+    """Give the MAE and the MSE alone, exactly those of `measure`, in a hundredth of its time.
+
+    Raises ValueError where shapes differ or nothing is hidden.
+    """
+    _check_shapes(estimate, original, hidden)
+    mask = None if hidden is None else np.ascontiguousarray(hidden).view(np.uint8)
+    pixels = original.shape[0] * original.shape[1] if mask is None else cv2.countNonZero(mask)
+    total = pixels * (original.size // (original.shape[0] * original.shape[1]))
+    if total == 0:
+        raise ValueError("nothing is hidden")
+    # OpenCV takes a root and squares it again, so the whole number is off by a trace.
+    absolute = round(cv2.norm(estimate, original, cv2.NORM_L1, mask))
+    squared = round(cv2.norm(estimate, original, cv2.NORM_L2SQR, mask))
+    return absolute / total / 255, squared / total / 255**2
+
+
+def psnr(mse: float) -> float | None:
+    """Peak signal-to-noise ratio in decibels; none where the error is 0."""
+    return 10 * math.log10(1 / mse) if mse else None
 
 
 def mean_signed_chroma(rgb: npt.NDArray[np.uint8]) -> tuple[float, float]:
@@ -92,6 +113,17 @@ def mean_signed_chroma(rgb: npt.NDArray[np.uint8]) -> tuple[float, float]:
         (0.299 * (blue - red) + 0.587 * (blue - green)) / 1.772,
         (0.587 * (red - green) + 0.114 * (red - blue)) / 1.402,
     )
+
+
+def _check_shapes(
+    estimate: npt.NDArray[np.uint8],
+    original: npt.NDArray[np.uint8],
+    hidden: npt.NDArray[np.bool_] | None,
+) -> None:
+    if estimate.shape != original.shape:
+        raise ValueError(f"shapes differ: {estimate.shape} and {original.shape}")
+    if hidden is not None and hidden.shape != original.shape[:2]:
+        raise ValueError(f"a mask of {hidden.shape} for an image of {original.shape}")
 
 
 def _histogram(
@@ -174,16 +206,26 @@ def _ssim_map(
     mean_1, mean_2 = _blur(first), _blur(second)
     squares = mean_1 * mean_1 + mean_2 * mean_2
     product = mean_1 * mean_2
-    covariance = _blur(first * second) - product
-    variances = _blur(first * first + second * second) - squares
+    covariance = _blur(first * second)
+    covariance -= product
+    variances = _blur(first * first + second * second)
+    variances -= squares
     # What moving took from twice the product of the means, and from the sum of their squares.
-    shift = (2 * level / 255) * (mean_1 + mean_2 + level / 255)
-    similarity: npt.NDArray[np.float32] = (
-        (2 * product + shift + _C1)
-        * (2 * covariance + _C2)
-        / ((squares + shift + _C1) * (variances + _C2))
-    )
-    return similarity
+    shift = mean_1 + mean_2
+    shift += level / 255
+    shift *= 2 * level / 255
+    shift += _C1
+    # In place, as fresh memory costs more time than arithmetic.
+    covariance *= 2
+    covariance += _C2
+    product *= 2
+    product += shift
+    product *= covariance
+    variances += _C2
+    squares += shift
+    squares *= variances
+    product /= squares
+    return product
 
 
 def _moved(image: npt.NDArray[np.uint8], level: int) -> npt.NDArray[np.float32]:

@@ -26,7 +26,7 @@ from redaction_core.gate import Gate
 from redaction_core.images import Pixels, decode, encode, gray_planes
 from redaction_core.inference import Restorer, best_precision
 from redaction_core.loading import Task, Work, check_hidden, load
-from redaction_core.metrics import mean_signed_chroma, measure
+from redaction_core.metrics import mean_errors, mean_signed_chroma, measure, psnr
 from redaction_core.redaction import Box, Pixelate, Redaction, redact
 from redaction_core.reference import bicubic, surroundings
 from redaction_core.totals import Totals
@@ -269,23 +269,23 @@ class Reconstruction:
         if how is not None:
             row["block_size"] = how.block
             again = redact(how, _to_tensor(result)[None], [work.item.key]).images_u8[0]
-            consistency = measure(_to_pixels(again), work.pixels, with_ssim=False)
+            consistency, _ = mean_errors(_to_pixels(again), work.pixels)
         elif hidden is not None:
             row["hidden_fraction"] = float(hidden.mean())
-            consistency = measure(result, work.pixels, ~hidden, with_ssim=False)
-        row["consistency_mae"] = consistency.mae
+            consistency, _ = mean_errors(result, work.pixels, ~hidden)
+        row["consistency_mae"] = consistency
         if original is None:
             return
         errors = measure(result, original, hidden)
         for name in _AGAINST_ORIGINAL:
             row[name] = getattr(errors, name)
         baseline = work.pixels if hidden is None else surroundings(work.pixels, hidden)
-        before = measure(baseline, original, hidden, with_ssim=False)
-        row |= {"baseline_mae": before.mae, "baseline_psnr": before.psnr}
-        row["recovered"] = 1 - errors.mae / before.mae if before.mae else None
+        before, squared = mean_errors(baseline, original, hidden)
+        row |= {"baseline_mae": before, "baseline_psnr": psnr(squared)}
+        row["recovered"] = 1 - errors.mae / before if before else None
         if how is not None:
             smooth = _to_pixels(bicubic(_to_tensor(work.pixels)[None], how.block)[0])
-            row["bicubic_mae"] = measure(smooth, original, with_ssim=False).mae
+            row["bicubic_mae"], _ = mean_errors(smooth, original)
 
 
 def _adopted(there: bytes, expected: Pixels) -> Pixels:

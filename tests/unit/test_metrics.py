@@ -7,7 +7,7 @@ import numpy.typing as npt
 import pytest
 from skimage import data, metrics
 
-from redaction_core.metrics import Errors, mean_signed_chroma, measure
+from redaction_core.metrics import Errors, mean_errors, mean_signed_chroma, measure, psnr
 
 Pixels = npt.NDArray[np.uint8]
 Hidden = npt.NDArray[np.bool_]
@@ -137,15 +137,21 @@ def test_small_images_have_no_ssim(shape: tuple[int, ...]) -> None:
     assert errors.mae == pytest.approx(0.2)
 
 
-def test_ssim_can_be_left_out() -> None:
-    original = pictures()[0]
-    estimate = noisy(original)
+@pytest.mark.parametrize("shape", [(1, 1), (224, 224), (301, 77), (40, 50, 3)])
+def test_mean_errors_are_exactly_those_of_all_errors(shape: tuple[int, ...]) -> None:
+    rng = np.random.default_rng(0)
+    original, estimate = rng.integers(0, 256, (2, *shape), dtype=np.uint8)
+    hidden = rng.random(shape[:2]) < 0.3
+    hidden[0, 0] = True
 
-    full, short = measure(estimate, original), measure(estimate, original, with_ssim=False)
-
-    assert full.ssim is not None
-    assert short.ssim is None
-    assert (short.mae, short.psnr, short.error_p95) == (full.mae, full.psnr, full.error_p95)
+    for where in (None, hidden, np.asfortranarray(hidden)):
+        errors = measure(estimate, original, where)
+        assert mean_errors(estimate, original, where) == (errors.mae, errors.mse)
+    assert psnr(errors.mse) == errors.psnr
+    with pytest.raises(ValueError, match="nothing is hidden"):
+        mean_errors(estimate, original, np.zeros(shape[:2], bool))
+    with pytest.raises(ValueError, match="shapes differ"):
+        mean_errors(estimate, original[:, :0])
 
 
 def test_percentiles_are_levels_that_occur() -> None:
