@@ -166,6 +166,7 @@ def _to_u8(images: Tensor) -> Tensor:
 def _is_out_of_memory(error: BaseException) -> bool:
     if isinstance(error, MemoryError | torch.OutOfMemoryError):
         return True
-    # The CPU allocator has no error class of its own.
+    # The CPU allocator has no error class of its own. Where oneDNN lacks memory for its code, it
+    # "could not create a primitive", and cannot from then on: that is no matter of one image.
     text = str(error)
     return "allocate memory" in text or "out of memory" in text

@@ -3,6 +3,8 @@
 import torch
 from torch import Tensor, nn
 
+from redaction_core.checkpoints import Model
+from redaction_core.inference import Restorer
 from redaction_core.models import Network
 from redaction_core.models.baselines import EnhancerBaseline, RedactoBaseline
 from redaction_core.models.enhancer import Enhancer
@@ -33,6 +35,12 @@ def small(name: str) -> Network:
             network = RedactoBaseline()
     wild(network)
     return network
+
+
+def restorer(name: str, precision: torch.dtype = torch.float32) -> Restorer:
+    """Run a small network on the CPU."""
+    model = Model(name=name, network=small(name), sha256="0" * 64, config={})
+    return Restorer(model, device=torch.device("cpu"), precision=precision)
 
 
 def noise(*shape: int, seed: int = 0) -> Tensor:

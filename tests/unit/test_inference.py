@@ -1,0 +1,206 @@
+"""Networks on a device: colour, batches, large images, and memory that really runs out."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from redaction_core.checkpoints import load_model, shipped
+from redaction_core.inference import Restorer, best_precision
+from redaction_core.redaction import Pixelate, block_means, redact
+from tests.unit.networks import holes, noise, restorer
+
+ROOT = Path(__file__).resolve().parents[2]
+CPU = torch.device("cpu")
+HOW = Pixelate(block=4)
+
+
+def pixelated(how: Pixelate, *shape: int) -> list[Tensor]:
+    return list(redact(how, noise(*shape), [""] * shape[0]).images_u8)
+
+
+def blurry(*shape: int) -> Tensor:
+    """Pixels that a network continues without leaving 0 to 255."""
+    return noise(*shape) // 8 + 112
+
+
+def equal(one: list[Tensor], other: list[Tensor]) -> bool:
+    return len(one) == len(other) and all(map(torch.equal, one, other))
+
+
+def close(one: list[Tensor], other: list[Tensor]) -> bool:
+    """Whether images are alike but for sums in another order, which may turn a rounding over."""
+    differences = [(a.int() - b.int()).abs() for a, b in zip(one, other, strict=True)]
+    levels = torch.cat([difference.flatten() for difference in differences])
+    return int(levels.max()) <= 1 and float(levels.float().mean()) < 0.01
+
+
+@pytest.mark.parametrize("size", [(1, 1), (1, 8), (13, 6), (40, 40)])
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize("name", ["enhancer", "enhancer-baseline"])
+def test_enhancing_keeps_size_and_channels(name: str, channels: int, size: tuple[int, int]) -> None:
+    images = pixelated(HOW, 2, channels, *size)
+
+    results = restorer(name).enhance(images, HOW)
+
+    assert [result.shape for result in results] == [image.shape for image in images]
+    assert all(result.dtype == torch.uint8 for result in results)
+
+
+@pytest.mark.parametrize("precision", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("block", [2, 4, 7, 16])
+@pytest.mark.parametrize("channels", [1, 3])
+def test_results_of_the_shipped_weights_explain_their_input(
+    channels: int, block: int, precision: torch.dtype
+) -> None:
+    how = Pixelate(block=block)
+    images = redact(how, blurry(1, channels, 48, 56), [""]).images_u8
+    enhancer = Restorer(load_model(shipped("enhancer")), device=CPU, precision=precision)
+
+    (result,) = enhancer.enhance(list(images), how)
+
+    again, seen = (block_means(x.float(), block) for x in (result[None], images))
+    assert (again - seen).abs().max() <= 0.5
+    assert not torch.equal(result, images[0])
+
+
+@pytest.mark.parametrize("nearest", [False, True])
+def test_gray_is_never_tinted_by_enhancing(*, nearest: bool) -> None:
+    how = Pixelate(block=4, nearest=nearest)
+    gray = pixelated(how, 2, 1, 30, 33)
+    enhancer = restorer("enhancer")
+
+    for result in enhancer.enhance([image.expand(3, -1, -1) for image in gray], how):
+        assert torch.equal(result, result[:1].expand(3, -1, -1))
+
+
+@pytest.mark.parametrize("name", ["redacto", "redacto-baseline"])
+@pytest.mark.parametrize("size", [(2, 1), (9, 17), (40, 40)])
+@pytest.mark.parametrize("channels", [1, 3])
+def test_known_pixels_come_back_bit_for_bit(
+    name: str, size: tuple[int, int], channels: int
+) -> None:
+    images, hidden = noise(2, channels, *size), holes(2, *size)
+
+    results = restorer(name).fill(list(images), list(hidden))
+
+    for result, image, mask in zip(results, images, hidden, strict=True):
+        known = ~mask.expand_as(image)
+        assert result.dtype == torch.uint8
+        assert torch.equal(result[known], image[known])
+
+
+@pytest.mark.parametrize("name", ["redacto", "redacto-baseline"])
+def test_gray_is_never_tinted_by_filling(name: str) -> None:
+    gray, hidden = noise(1, 1, 30, 33), holes(1, 30, 33)
+    # What hidden pixels hold is no reason to take an image for a coloured one.
+    colours = torch.where(hidden, noise(1, 3, 30, 33, seed=9), gray)
+    filler = restorer(name)
+
+    (single,) = filler.fill(list(gray), list(hidden))
+    (triple,) = filler.fill(list(colours), list(hidden))
+
+    assert torch.equal(triple, single.expand(3, -1, -1))
+
+
+def test_a_gray_neighbour_does_not_take_the_colour_out() -> None:
+    colour, hidden = noise(1, 3, 16, 16), holes(1, 16, 16)
+    gray = noise(1, 1, 16, 16).expand(-1, 3, -1, -1)
+    filler = restorer("redacto")
+
+    (alone,) = filler.fill(list(colour), list(hidden))
+    both = filler.fill([colour[0], gray[0]], [hidden[0], hidden[0]])
+
+    assert close([alone], [both[0]])
+    assert not torch.equal(alone[0], alone[1])
+    assert torch.equal(both[1][0], both[1][2])
+
+
+@pytest.mark.parametrize("precision", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("size", [(9, 11), (40, 40)])
+def test_neighbours_in_the_batch_make_no_difference(
+    size: tuple[int, int], precision: torch.dtype
+) -> None:
+    images, hidden = blurry(5, 3, *size), holes(5, *size)
+    soft = list(redact(HOW, images, [""] * 5).images_u8)
+    # As trained: wild weights leave 0 to 255, where clipping hides all differences.
+    enhancer, filler = (
+        Restorer(load_model(shipped(name)), device=CPU, precision=precision)
+        for name in ("enhancer", "redacto")
+    )
+
+    sharp = enhancer.enhance(soft, HOW)
+    filled = filler.fill(list(images), list(hidden))
+
+    assert equal(enhancer.enhance(soft[::-1], HOW), sharp[::-1])
+    assert equal(filler.fill(list(images.flip(0)), list(hidden.flip(0))), filled[::-1])
+    single = [enhancer.enhance([image], HOW)[0] for image in soft]
+    assert close(single, sharp)
+    single = [filler.fill([a], [b])[0] for a, b in zip(images, hidden, strict=True)]
+    assert close(single, filled)
+
+
+@pytest.mark.parametrize("block", [4, 13])
+@pytest.mark.parametrize("channels", [1, 3])
+def test_a_large_image_in_pieces_equals_the_whole(
+    monkeypatch: pytest.MonkeyPatch, channels: int, block: int
+) -> None:
+    how = Pixelate(block=block)
+    images = [redact(how, blurry(1, channels, 300, 520), [""]).images_u8[0]]
+    enhancer = Restorer(load_model(shipped("enhancer")), device=CPU, precision=torch.float32)
+    sizes: list[tuple[int, ...]] = []
+    enhancer.network.register_forward_pre_hook(lambda _, given: sizes.append(given[0].shape))
+
+    whole = enhancer.enhance(images, how)
+    monkeypatch.setattr("redaction_core.inference._TILE", 104)
+    pieces = enhancer.enhance(images, how)
+
+    assert sizes[0] == (1, 1, 300, 520)
+    assert len(sizes) == 1 + 3 * 5
+    assert close(pieces, whole)
+
+
+def test_precision_follows_the_processor() -> None:
+    able = torch.cpu.get_capabilities()
+    gains = able.get("avx512_bf16") or able.get("amx_bf16")
+
+    assert best_precision(CPU) == (torch.bfloat16 if gains else torch.float32)
+
+
+@pytest.fixture(scope="module")
+def starved() -> dict[str, dict[str, Any]]:
+    if sys.platform != "linux":
+        pytest.skip("only Linux limits the memory of a process")
+    command = [sys.executable, "-m", "tests.unit.starved"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    found: dict[str, dict[str, Any]] = json.loads(done.stdout)
+    return found
+
+
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+@pytest.mark.parametrize("name", ["enhancer", "redacto"])
+def test_a_batch_that_does_not_fit_is_halved(
+    starved: dict[str, dict[str, Any]], name: str, precision: str
+) -> None:
+    found = starved["batches"][f"{name} {precision}"]
+
+    assert found["same"]
+    assert found["sizes"][:2] == [16, 8]
+
+
+@pytest.mark.parametrize("name", ["enhancer", "redacto", "redacto-baseline"])
+def test_an_image_that_does_not_fit_alone_fails_alone(
+    starved: dict[str, dict[str, Any]], name: str
+) -> None:
+    assert starved["giants"][name] == "out_of_memory: one image does not fit on cpu"
+
+
+def test_other_errors_are_not_taken_for_missing_memory() -> None:
+    with pytest.raises(RuntimeError, match="stack expects each tensor to be equal size"):
+        restorer("enhancer").enhance([noise(1, 4, 4), noise(1, 5, 5)], HOW)
