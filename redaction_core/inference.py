@@ -101,7 +101,7 @@ class Restorer:
         try:
             return run(batch)
         except (MemoryError, RuntimeError) as error:
-            if not _is_out_of_memory(error):
+            if not is_out_of_memory(error):
                 raise
         # Outside the handler: the error's frames hold the tensors that did not fit.
         if self.device.type == "cuda":
@@ -163,10 +163,11 @@ def _to_u8(images: Tensor) -> Tensor:
     return (images * 255).round_().clamp_(0, 255).to(torch.uint8)
 
 
-def _is_out_of_memory(error: BaseException) -> bool:
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an error of NumPy, torch or OpenCV says that memory was refused."""
     if isinstance(error, MemoryError | torch.OutOfMemoryError):
         return True
-    # The CPU allocator has no error class of its own. Where oneDNN lacks memory for its code, it
+    # The others have no error class of their own. Where oneDNN lacks memory for its code, it
     # "could not create a primitive", and cannot from then on: that is no matter of one image.
-    text = str(error)
-    return "allocate memory" in text or "out of memory" in text
+    text = str(error).lower()
+    return any(sign in text for sign in ("allocate memory", "out of memory", "insufficient memory"))

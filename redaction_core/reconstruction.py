@@ -24,7 +24,7 @@ from redaction_core.checkpoints import load_model, shipped
 from redaction_core.errors import Failure, InputError
 from redaction_core.gate import Gate
 from redaction_core.images import Pixels, decode, encode, gray_planes
-from redaction_core.inference import Restorer, best_precision
+from redaction_core.inference import Restorer, best_precision, is_out_of_memory
 from redaction_core.loading import Task, Work, check_hidden, load
 from redaction_core.metrics import mean_errors, mean_signed_chroma, measure, psnr
 from redaction_core.redaction import Box, Pixelate, Redaction, redact
@@ -211,6 +211,8 @@ class Reconstruction:
                 results = self._fill(batch)
         except InputError as error:
             results = [error] * len(batch)
+        except (MemoryError, RuntimeError) as error:
+            results = [_no_memory(error, "redact")] * len(batch)
         seconds = (time.perf_counter() - started) / len(batch)
         for work, result in zip(batch, results, strict=True):
             work.seconds += seconds
@@ -244,23 +246,27 @@ class Reconstruction:
             self._measure(work, result, chroma)
         except InputError as error:
             return work.failed(error)
-        except MemoryError:
-            return work.failed(InputError(Failure.OUT_OF_MEMORY, "no memory to measure it"))
+        except (MemoryError, RuntimeError, cv2.error) as error:
+            return work.failed(_no_memory(error, "measure"))
         work.row |= {"status": "ok", "detail": "; ".join(work.notes) or None}
         work.row["seconds"] = work.seconds + time.perf_counter() - started
         return work.row
 
     def _write(self, work: Work, result: Pixels) -> Pixels:
         """Write the image, and give its pixels as they can be read back."""
-        data = encode(result, self.task.format)
+        written = data = encode(result, self.task.format)
         key = IMAGES + (work.item.output or "")
-        if not self.task.outputs.put_if_absent(key, data):
-            there = self.task.outputs.read(key).data
-            if there != data:
+        try:
+            if not self.task.outputs.put_if_absent(key, written):
                 # An earlier attempt, perhaps on another kind of device: its image stands.
-                data, result = there, _adopted(there, result)
-        work.row["output_sha256"] = hashlib.sha256(data).hexdigest()
-        return decode(data).pixels if self.task.format == "jpeg" else result
+                data = self.task.outputs.read(key).data
+            work.row["output_sha256"] = hashlib.sha256(data).hexdigest()
+            if data == written and self.task.format != "jpeg":
+                return result
+            return _as_written(decode(data, max_pixels=self.task.max_pixels).pixels, result)
+        except InputError as error:
+            detail = "the output exists, and is not an image of the right size"
+            raise InputError(Failure.OUTPUT_CONFLICT, detail) from error
 
     def _measure(self, work: Work, result: Pixels, chroma: _Chroma) -> None:
         row, hidden, how, original = work.row, work.hidden, work.how, work.original
@@ -288,16 +294,23 @@ class Reconstruction:
             row["bicubic_mae"], _ = mean_errors(smooth, original)
 
 
-def _adopted(there: bytes, expected: Pixels) -> Pixels:
-    """Pixels of an output that was there before; raises InputError when it cannot be ours."""
-    detail = "the output exists, and is not an image of the right size"
-    try:
-        pixels = decode(there).pixels
-    except InputError as error:
-        raise InputError(Failure.OUTPUT_CONFLICT, detail) from error
+def _as_written(pixels: Pixels, expected: Pixels) -> Pixels:
+    """Bring pixels that were read back to the shape they had; raises InputError where they differ.
+
+    WebP has no gray: such an image comes back in three equal planes.
+    """
+    if pixels.ndim > expected.ndim and gray_planes(pixels):
+        pixels = np.ascontiguousarray(pixels[..., 0])
     if pixels.shape != expected.shape:
-        raise InputError(Failure.OUTPUT_CONFLICT, detail)
+        raise InputError(Failure.OUTPUT_CONFLICT, "another size, or colour for gray")
     return pixels
+
+
+def _no_memory(error: Exception, purpose: str) -> InputError:
+    """Give the failure of one image; raises the error again when it is another one."""
+    if not is_out_of_memory(error):
+        raise error
+    return InputError(Failure.OUT_OF_MEMORY, f"no memory to {purpose} it")
 
 
 def _to_tensor(pixels: Pixels) -> Tensor:
