@@ -11,7 +11,10 @@ import io
 import json
 import logging
 import os
+import socket
+import sys
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
@@ -47,7 +50,9 @@ if TYPE_CHECKING:
     from redaction_core.plan import PlannedInput
 
 DEATHS = 3
-"""After so many attempts at a shard that ended in death, its inputs run one by one."""
+"""After so many attempts at a shard that ended in death, a process of its own runs it."""
+_CONNECT_S = 10
+_STDERR = 2  # the descriptor
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,15 +65,49 @@ class Pool:
 
 
 def connect() -> None:
-    """Join the cluster of RAY_ADDRESS (set by `ray job submit`), else start one here."""
+    """Join the cluster of RAY_ADDRESS (set by `ray job submit`), else start one here.
+
+    Raises UsageError when no cluster answers there.
+    """
     quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
+    context: Any  # Ray declares the base class alone
     if "RAY_ADDRESS" in os.environ:
-        ray.init(**quiet)
+        _refuse_dead_cluster(os.environ["RAY_ADDRESS"])
+        context = ray.init(**quiet)
     else:
         # No data pass through the object store, so the smallest one will do.
-        ray.init("local", include_dashboard=False, object_store_memory=100 * 2**20, **quiet)
+        context = ray.init(
+            "local", include_dashboard=False, object_store_memory=100 * 2**20, **quiet
+        )
+    _part_stderr(Path(context.address_info["session_dir"], "logs"))
     logging.getLogger("ray.data").setLevel(logging.ERROR)
     ray.data.DataContext.get_current().enable_progress_bars = False
+
+
+def _refuse_dead_cluster(address: str) -> None:
+    host, _, port = address.rpartition(":")
+    if "/" in address or not host or not port.isdigit():
+        return  # a name that only Ray resolves
+    try:
+        # Ray itself tries for a quarter of an hour.
+        socket.create_connection((host, int(port)), _CONNECT_S).close()
+    except OSError as error:
+        raise UsageError(
+            f"no Ray cluster answers at RAY_ADDRESS={address}: start it, or unset the variable"
+        ) from error
+
+
+def _part_stderr(logs: Path) -> None:
+    """Send what Ray's C++ code prints to the driver's log, and what Python prints where it went.
+
+    For every pool Ray warns of restarts that fail if the pool's constructor arguments are lost;
+    they are lost with the driver alone, which owns them.
+    """
+    if sys.stderr is not sys.__stderr__ or not logs.is_dir():
+        return
+    sys.stderr = os.fdopen(os.dup(_STDERR), "w", buffering=1)
+    with (logs / f"driver-{os.getpid()}.err").open("ab") as log:
+        os.dup2(log.fileno(), _STDERR)
 
 
 def size_pool(workers: int | None, cpus: float, gpus: float | None) -> Pool:
@@ -139,8 +178,8 @@ class ShardWorker:
         attempt = begin_attempt(store, shard)
         try:
             inputs = read_shard(store, shard)
-            alone = attempt.deaths >= DEATHS
-            outcomes = self._one_by_one(inputs) if alone else [self._work.run(inputs)]
+            apart = attempt.deaths >= DEATHS
+            outcomes = self._apart(inputs) if apart else [self._work.run(inputs)]
             commit = commit_shard(store, shard, self._write(shard, inputs, outcomes))
         finally:
             # Only death leaves the mark; where storage is gone, one mark too many is harmless.
@@ -169,35 +208,50 @@ class ShardWorker:
             totals=totals.to_json(),
         )
 
-    def _one_by_one(self, inputs: Sequence[PlannedInput]) -> list[Outcome]:
-        """Run each input in another process; one that kills it becomes a row."""
+    def _apart(self, inputs: Sequence[PlannedInput]) -> list[Outcome]:
+        """Run a deadly shard in another process; an input that kills it becomes a row."""
         assert self._work is not None  # noqa: S101 - opened by the caller
         # Takes nothing of the cluster, as its parent waits meanwhile; Ray must not revive it.
-        start: Any = ray.remote(num_cpus=0, max_restarts=0, max_task_retries=0)(_Alone)
-        alone = None
+        start: Any = ray.remote(num_cpus=0, max_restarts=0, max_task_retries=0)(_Apart)
+        with contextlib.suppress(RayActorError):
+            # As a whole: it may have died of kills alone, and batches of one round differently.
+            return [_result(start.remote(self._verb.open_work), inputs)]
+        apart = None
         outcomes: list[Outcome] = []
         for item in inputs:
-            alone = alone or start.remote(self._verb.open_work)
+            apart = apart or start.remote(self._verb.open_work)
             try:
-                outcomes.append(ray.get(alone.run.remote(item)))
+                outcomes.append(_result(apart, [item]))
             except RayActorError:
-                alone = None
+                apart = None
                 detail = "the process that worked on it died"
                 error = InputError(Failure.WORKER_CRASH, detail)
                 outcomes.append(self._work.failure(item, error))
         return outcomes
 
 
-class _Alone:
+class _Apart:
     """Work in a process that may die."""
 
     def __init__(self, open_work: Callable[[bool], Work]) -> None:
-        # The GPU is its parent's.
-        self._work = open_work(False)  # noqa: FBT003 - the one argument there is
+        self._open_work = open_work
+        self._work: Work | None = None
 
-    def run(self, item: PlannedInput) -> Outcome:
-        """Do one input."""
-        return self._work.run([item])
+    def run(self, inputs: Sequence[PlannedInput]) -> Outcome | RedactionCoreError:
+        """Do some inputs; an error is returned, as Ray would make a stack trace of it."""
+        try:
+            # The GPU is its parent's.
+            self._work = self._work or self._open_work(False)  # noqa: FBT003 - its one argument
+            return self._work.run(inputs)
+        except RedactionCoreError as error:
+            return error
+
+
+def _result(apart: Any, inputs: Sequence[PlannedInput]) -> Outcome:  # noqa: ANN401 - Ray's handle
+    result: Outcome | RedactionCoreError = ray.get(apart.run.remote(inputs))
+    if isinstance(result, RedactionCoreError):
+        raise result
+    return result
 
 
 _ANSWER = pa.schema([("totals", pa.string()), ("error", pa.string()), ("error_kind", pa.string())])
