@@ -61,9 +61,10 @@ def execute(job: Job, flags: RunFlags) -> int:
     if flags.dry_run:
         _tell_plan(job, flags)
         return 0
-    if flags.overwrite and remove_run(job.outputs):
+    replaces = flags.overwrite and remove_run(job.outputs)
+    if replaces:
         say("removed what the earlier run wrote")
-    run = Run(job.outputs, job.verb, job.config)
+    run = Run(job.outputs, job.verb, job.config, replaces=replaces)
     _plan(job, run, flags)
     _run_pending(job, run, flags)
     totals = _sum_up(run)

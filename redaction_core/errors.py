@@ -60,7 +60,7 @@ class Failure(StrEnum):
     OUT_OF_MEMORY = auto()
     """It does not fit in memory even alone."""
     OUTPUT_CONFLICT = auto()
-    """The output exists and is not an image of the right size."""
+    """The output exists, and is of no run or not an image of the right size."""
     WORKER_CRASH = auto()
     """It killed the process that worked on it."""
 

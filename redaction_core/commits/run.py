@@ -4,7 +4,7 @@ import heapq
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from itertools import islice
 from typing import Any, Final
@@ -33,7 +33,7 @@ from redaction_core.commits.shard import (
     read_commit,
     read_shard,
 )
-from redaction_core.errors import ObjectMissingError, StorageError, UsageError
+from redaction_core.errors import Failure, ObjectMissingError, StorageError, UsageError
 from redaction_core.plan import Change, PlannedInput, compare, differences, fingerprint
 from redaction_core.storage import Store
 
@@ -99,10 +99,14 @@ class Changes:
 class Run:
     """A run as its driver sees it. Several drivers may work on one run at once."""
 
-    def __init__(self, store: Store, verb: str, config: Mapping[str, object]) -> None:
+    def __init__(
+        self, store: Store, verb: str, config: Mapping[str, object], *, replaces: bool = False
+    ) -> None:
         """Read the plan of this output, if there is one.
 
-        `config` is what changes the bytes of the output, as JSON values, and nothing else.
+        `config` is what changes the bytes of the output, as JSON values, and nothing else. With
+        `replaces`, a run has just been removed here: what is left in images/ is not ours, and an
+        input whose output would stand there fails with OUTPUT_CONFLICT.
 
         Raises:
             UsageError: the output holds a run with another verb or config, or files but no run.
@@ -112,7 +116,11 @@ class Run:
         self.config = dict(config)
         self.rounds: list[Round] = []
         self._read_rounds()
-        if not self.rounds and (folder := _folder_with_files(store)):
+        self._foreign: frozenset[str] = frozenset()
+        if replaces:
+            found = store.list(IMAGES, missing_ok=True)
+            self._foreign = frozenset(entry.key for entry in found)
+        elif not self.rounds and (folder := _folder_with_files(store)):
             self._read_rounds()  # another driver may have planned since, and begun
             if not self.rounds:
                 where = f"{store.location} has files in {folder}"
@@ -154,7 +162,8 @@ class Run:
         number = len(self.rounds)
         names: list[str] = []
         inputs = size = failures = 0
-        for shard in shards:
+        for listed in shards:
+            shard = [self._unless_taken(item) for item in listed]
             data = plan_part(shard)
             names.append(f"{self.shard_count + len(names):06d}-{sha16(data)}.parquet")
             self.store.put_if_absent(PLAN + names[-1], data)
@@ -268,6 +277,12 @@ class Run:
         self.store.put(SUMMARY, json_bytes(summary))
         self.store.put(INFO, json_bytes(info))
         self.store.put(SUCCESS, json_bytes({"plans": self.plan_ids}))
+
+    def _unless_taken(self, item: PlannedInput) -> PlannedInput:
+        if f"{IMAGES}{item.output}" not in self._foreign:
+            return item
+        detail = "another file, which no run wrote, stands under the output's name"
+        return replace(item, output=None, failure=Failure.OUTPUT_CONFLICT, detail=detail)
 
     def _read_rounds(self) -> None:
         while plan := read_round(self.store, len(self.rounds)):
