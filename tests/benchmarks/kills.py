@@ -1,0 +1,50 @@
+"""Kill runs at random moments, run them again, and compare: `... --kills 30 --seed 0`."""
+
+import os
+import sys
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+import tyro
+
+from redaction_core.embedded_s3 import EmbeddedS3
+from tests.faults.harness import BUCKET, Kill, Scene
+
+
+@dataclass(frozen=True, kw_only=True)
+class Kills:
+    """Kill the driver, a worker and the storage server of small runs, in turn."""
+
+    kills: int = 30
+    """How many."""
+    first: int = 0
+    """Number of the first, to repeat one."""
+    seed: int = 0
+    """What the moments derive from."""
+
+
+def main(config: Kills) -> int:
+    """Return 1 if any run ended in another way than one in peace."""
+    bad = missed = 0
+    with (
+        tempfile.TemporaryDirectory(prefix="kills-") as folder,
+        EmbeddedS3(Path(folder, "server"), [BUCKET]) as server,
+    ):
+        os.environ.update(server.environment)
+        scene = Scene.prepare(Path(folder), server)
+        print(f"in peace: {scene.seconds:.1f} s, {len(scene.expected.names)} files", flush=True)
+        for number in range(config.first, config.first + config.kills):
+            kill = Kill.draw(number, config.seed)
+            report = scene.disturb(kill)
+            bad += bool(report.problems)
+            missed += not report.hit
+            hit = f"killed at {report.files} files" if report.hit else "had ended before"
+            verdict = "; ".join(report.problems) or "as in peace"
+            print(f"{number:3} {kill}: {hit}: {verdict}", flush=True)
+    print(f"{config.kills} kills, {missed} too late, {bad} runs that differ")
+    return 1 if bad else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(tyro.cli(Kills)))

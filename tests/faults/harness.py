@@ -1,0 +1,250 @@
+"""Runs that are disturbed by a kill at a random moment, run again, and compared with one in peace.
+
+Kills are SIGKILL: of the driver, of a worker, of the storage server. Everything random derives
+from a seed and the number of the kill.
+"""
+
+import random
+import re
+import time
+import uuid
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal, get_args
+
+import psutil
+
+from redaction_core.embedded_s3 import EmbeddedS3
+from redaction_core.storage import open_store
+from tests.command import Command, Ended, Output, run
+from tests.poison import packed, picture
+
+BUCKET = "kills"
+IMAGES = 42
+SHARD_SIZE = 6
+FLAGS = ("--redact", "pixelate:8", "--shard-size", str(SHARD_SIZE), "--workers", "2")
+
+Victim = Literal["driver", "worker", "server"]
+VICTIMS: tuple[Victim, ...] = get_args(Victim)
+
+_MARK = "REDACTION_TESTS_RUN"
+_SAID = re.compile(
+    r"planned |going on with |\d+ of \d+ shards are done|reconstruct: |error: cannot |$"
+)
+_ENDED_S = 60.0
+_DOWN_S = 1.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Kill:
+    """What is killed, and when."""
+
+    victim: Victim
+    place: Literal["disk", "bucket"]
+    clock: Literal["files", "time"]
+    """What the moment is a share of: the files of a finished output, or its time."""
+    moment: float
+    pause_s: float
+    """After the moment: between two files, too, things happen."""
+    returns: bool
+    """The storage server comes back while the command still tries."""
+
+    @classmethod
+    def draw(cls, number: int, seed: int) -> "Kill":
+        """Take victims and places in turn, and the moment at random."""
+        chance = random.Random(f"{seed}-{number}")
+        turn, place = number % len(VICTIMS), number // len(VICTIMS) % 2
+        return cls(
+            victim=VICTIMS[turn],
+            place="bucket" if VICTIMS[turn] == "server" or place else "disk",
+            clock=chance.choice(("files", "files", "time")),
+            moment=chance.random(),
+            pause_s=chance.choice((0, chance.uniform(0, 0.1), chance.uniform(0, 1))),
+            returns=chance.random() < 0.5,
+        )
+
+
+@dataclass(kw_only=True)
+class Report:
+    """What became of a disturbed run."""
+
+    kill: Kill
+    hit: bool = False
+    """The command was still running."""
+    files: int = 0
+    """How many the output had at the kill."""
+    problems: list[str] = field(default_factory=list)
+
+
+@dataclass(kw_only=True)
+class Scene:
+    """Images on disk and in a bucket, and what a run in peace makes of them."""
+
+    folder: Path
+    server: EmbeddedS3
+    expected: Output
+    seconds: float
+
+    @classmethod
+    def prepare(cls, folder: Path, server: EmbeddedS3) -> "Scene":
+        """Write the images, and run once in peace; the environment leads to the server."""
+        bucket = open_store(f"s3://{BUCKET}/input")
+        (folder / "input").mkdir()
+        for number in range(IMAGES):
+            pixels = picture(64, 64, channels=3 if number % 4 == 0 else 1, seed=number)
+            data = packed(pixels) if number != IMAGES // 2 else b"not an image"
+            (folder / "input" / f"{number:02}.png").write_bytes(data)
+            bucket.put(f"{number:02}.png", data)
+        started = time.monotonic()
+        ended = run(
+            folder / "peace", "--input", f"{folder}/input", "--output", f"{folder}/out", *FLAGS
+        )
+        assert ended.code == 0, ended.stderr
+        seconds = time.monotonic() - started
+        expected = Output.read(f"{folder}/out")
+        assert len(expected.rows) == IMAGES
+        return cls(folder=folder, server=server, expected=expected, seconds=seconds)
+
+    def disturb(self, kill: Kill) -> Report:
+        """Run, kill, run again if need be, and compare."""
+        report = Report(kill=kill)
+        name = uuid.uuid4().hex
+        root = str(self.folder) if kill.place == "disk" else f"s3://{BUCKET}"
+        output = f"{root}/{name}"
+        flags = ("--input", f"{root}/input", "--output", output, *FLAGS)
+        environment = {_MARK: name}
+        if kill.victim == "server" and not kill.returns:
+            environment["REDACTION_STORAGE_RETRY_S"] = "1"
+        log = self.folder / "logs" / name
+        command = Command.start(log / "first", *flags, environment=environment)
+        self._wait_for(kill, command, output, report)
+        self._kill(kill, command, name, report)
+        ended = command.wait()
+        if kill.victim == "server" and self.server.pid is None:
+            self.server.start()
+        _judge(kill, ended, report)
+        if ended.code != 0:
+            # At once: what the killed run left behind may still be at work.
+            again = run(log / "again", *flags, environment={_MARK: name})
+            report.problems += _odd_lines(again)
+            if again.code != 0:
+                report.problems.append(f"the rerun ended with {again.code}: {again.stderr[-500:]}")
+        report.problems += differences(Output.read(output), self.expected)
+        report.problems += [f"left running: {process}" for process in _left_running(name)]
+        return report
+
+    def _wait_for(self, kill: Kill, command: Command, output: str, report: Report) -> None:
+        started = time.monotonic()
+        store = open_store(output)
+
+        def reached() -> bool:
+            if kill.clock == "time":
+                return time.monotonic() - started >= kill.moment * self.seconds
+            return _count(store.list(missing_ok=True)) >= kill.moment * len(self.expected.names)
+
+        _wait(lambda: command.process.poll() is not None or reached())
+        time.sleep(kill.pause_s)
+        report.files = _count(store.list(missing_ok=True))
+
+    def _kill(self, kill: Kill, command: Command, name: str, report: Report) -> None:
+        if kill.victim == "server":
+            report.hit = command.process.poll() is None
+            self.server.kill()
+            if kill.returns:
+                time.sleep(_DOWN_S)
+                self.server.start()
+            return
+        victims: list[psutil.Process] = []
+
+        def found() -> bool:
+            victims[:] = [psutil.Process(command.process.pid)] * (kill.victim == "driver")
+            victims.extend(_workers(name) if kill.victim == "worker" else ())
+            return bool(victims)
+
+        _wait(lambda: command.process.poll() is not None or found())
+        if command.process.poll() is None:
+            report.hit = True
+            random.Random(kill.moment).choice(victims).kill()
+
+
+def differences(found: Output, expected: Output) -> list[str]:
+    """Say in which ways an output is not that of the run in peace."""
+    problems = [f"left over: {path}" for path in found.temporary]
+    names, wanted = (Counter(map(_without_hash, each.names)) for each in (found, expected))
+    problems += [f"superfluous: {name}" for name in names - wanted]
+    problems += [f"missing: {name}" for name in wanted - names]
+    for key in found.images.keys() & expected.images.keys():
+        if found.images[key] != expected.images[key]:
+            problems.append(f"other bytes: {key}")
+    if [row["key"] for row in found.rows] != [row["key"] for row in expected.rows]:
+        problems.append("not one row an input")
+        return problems
+    for row, wanted_row in zip(found.rows, expected.rows, strict=True):
+        other = [f"{name}={row[name]}" for name in row if row[name] != wanted_row[name]]
+        problems += [f"other metrics of {row['key']}: {', '.join(other)}"] if other else []
+    return problems
+
+
+def _judge(kill: Kill, ended: Ended, report: Report) -> None:
+    """Compare how the disturbed command ended with what a person may expect."""
+    may_fail = kill.victim == "driver" or (kill.victim == "server" and not kill.returns)
+    if not may_fail and ended.code != 0:
+        report.problems.append(f"ended with {ended.code}: {ended.stderr[-500:]}")
+    elif kill.victim == "server" and ended.code not in {0, 1}:
+        report.problems.append(f"ended with {ended.code}, not 1")
+    elif kill.victim == "server" and ended.code == 1 and ended.stderr.count("error: ") != 1:
+        report.problems.append(f"not one line of error: {ended.stderr[-500:]}")
+    report.problems += _odd_lines(ended)
+
+
+def _odd_lines(ended: Ended) -> list[str]:
+    lines = ended.stderr.splitlines()
+    return [f"on stderr: {line}" for line in lines if not _SAID.match(line)]
+
+
+def _workers(name: str) -> Iterator[psutil.Process]:
+    for process in _processes(name):
+        if "ShardWorker" in " ".join(_command_line(process)):
+            yield process
+
+
+def _left_running(name: str) -> list[str]:
+    """Wait for all processes of a run to end; give, and end, those that do not."""
+    end = time.monotonic() + _ENDED_S
+    while (left := list(_processes(name))) and time.monotonic() < end:
+        time.sleep(0.2)
+    for process in left:
+        process.kill()
+    return [" ".join(_command_line(process))[:80] for process in left]
+
+
+def _processes(name: str) -> Iterator[psutil.Process]:
+    """Find the processes that a run started: their environment has its mark."""
+    for process in psutil.process_iter():
+        try:
+            if process.environ().get(_MARK) == name and process.status() != psutil.STATUS_ZOMBIE:
+                yield process
+        except psutil.Error:
+            continue
+
+
+def _command_line(process: psutil.Process) -> Sequence[str]:
+    try:
+        return list(process.cmdline())
+    except psutil.Error:
+        return ()
+
+
+def _without_hash(name: str) -> str:
+    return re.sub(r"[0-9a-f]{16}", "*", name)
+
+
+def _count(entries: Iterator[object]) -> int:
+    return sum(1 for _ in entries)
+
+
+def _wait(done: Callable[[], bool]) -> None:
+    while not done():
+        time.sleep(0.02)
