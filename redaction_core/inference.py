@@ -113,8 +113,9 @@ class Restorer:
 
     def _run(self, images: Tensor, how: Pixelate | Tensor) -> Tensor:
         lower = self.precision != torch.float32
+        options = {} if self.fills_holes else {"with_scale": False}
         with torch.autocast(self.device.type, dtype=self.precision, enabled=lower):
-            estimate: Estimate = self.network(images, how)
+            estimate: Estimate = self.network(images, how, **options)
         return estimate.image
 
     def _enhance(self, images_u8: Tensor, how: Pixelate) -> Tensor:

@@ -19,7 +19,13 @@ class EnhancerBaseline(nn.Module):
         widths = ((1, 256), (256, 256), (256, 512), (512, 512), (512, 256), (256, 1))
         self.convolutions = nn.ModuleList(nn.Conv2d(i, o, 3, padding=1) for i, o in widths)
 
-    def forward(self, pixelated: Tensor, how: Pixelate) -> Estimate:  # noqa: ARG002 - one interface
+    def forward(
+        self,
+        pixelated: Tensor,
+        how: Pixelate,  # noqa: ARG002 - one interface
+        *,
+        with_scale: bool = True,  # noqa: ARG002 - the same
+    ) -> Estimate:
         """Estimate the sharp image: float (N, 1, H, W), 0 to 1, to the same shape and range.
 
         Sizes that are no multiple of 4 are continued at the right and lower edge, then cut.

@@ -62,6 +62,17 @@ def test_an_estimate_explains_its_input(
     assert bool(estimate.log_scale.isfinite().all())
 
 
+def test_the_estimate_is_the_same_without_its_scale() -> None:
+    how = Pixelate(block=4)
+    seen = pixelated(how, 2, 1, 20, 24)
+    network = wild(Enhancer(width=8, blocks=2))
+
+    alone = network(seen, how, with_scale=False)
+
+    assert alone.log_scale is None
+    assert torch.equal(alone.image, network(seen, how).image)
+
+
 @pytest.mark.parametrize(("block", "nearest", "size"), GRID)
 def test_explaining_the_input_never_adds_to_the_error(
     block: int, size: tuple[int, int], *, nearest: bool
