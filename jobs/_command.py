@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import sys
 import time
 from dataclasses import dataclass
@@ -49,7 +50,9 @@ class RunFlags:
             raise UsageError(f"--shard-size {self.shard_size}: at least 1")
         if self.workers is not None and self.workers < 1:
             raise UsageError(f"--workers {self.workers}: at least 1")
-        if self.cpus_per_worker <= 0 or (self.gpus_per_worker or 0) < 0:
+        # Written so that neither infinity nor "nan" passes.
+        gpus = self.gpus_per_worker or 0
+        if not 0 < self.cpus_per_worker < math.inf or not 0 <= gpus < math.inf:
             raise UsageError("--cpus-per-worker is above 0, and --gpus-per-worker not below")
         if self.extend and self.overwrite:
             raise UsageError("--extend goes on with a run, --overwrite replaces it: choose one")

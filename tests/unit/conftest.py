@@ -1,6 +1,33 @@
-"""What all unit tests share."""
+"""What several unit tests share."""
 
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
 import torch
+
+from tests.unit.starved import ENVIRONMENT
+
+ROOT = Path(__file__).resolve().parents[2]
 
 # On the small tensors of these tests, threads lose more by waiting for each other than they gain.
 torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="session")
+def starved() -> dict[str, Any]:
+    """Tell what became of batches, images and a shard in a process that is refused memory."""
+    if sys.platform != "linux":
+        pytest.skip("only Linux limits the memory of a process")
+    command = [sys.executable, "-m", "tests.unit.starved"]
+    environment = os.environ | ENVIRONMENT
+    done = subprocess.run(
+        command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    found: dict[str, Any] = json.loads(done.stdout)
+    return found

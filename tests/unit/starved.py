@@ -1,34 +1,48 @@
 """Run networks in a process that is refused memory, and print what became of it as JSON.
 
-`python -m tests.unit.starved`; a process of its own, as the limit is the whole process's.
+`python -m tests.unit.starved` with the variables of `ENVIRONMENT`; a process of its own, as the
+limit is the whole process's.
 """
 
 import ctypes
 import gc
 import json
 import resource
+import tempfile
+import threading
 from collections.abc import Callable
 from pathlib import Path
+from typing import TypeVar
 
 import torch
 from torch import Tensor
 
 from redaction_core.errors import InputError
+from redaction_core.images import encode
 from redaction_core.inference import Restorer
+from redaction_core.loading import Task
+from redaction_core.plan import planned
+from redaction_core.reconstruction import Reconstruction
 from redaction_core.redaction import Pixelate
+from redaction_core.storage import open_store
 from tests.unit.networks import holes, noise, restorer
 
-ROOM_BYTES = 12 * 2**20
+# Large blocks come from the system and go back to it at once, and threads take little for
+# themselves, so that the room is what the limit says.
+ENVIRONMENT = {"GLIBC_TUNABLES": "glibc.malloc.mmap_threshold=65536:glibc.malloc.arena_max=1"}
+ROOM_BYTES = 8 * 2**20
 UNLIMITED = (resource.RLIM_INFINITY, resource.RLIM_INFINITY)
 _LIBC = ctypes.CDLL(None)
 
+_Result = TypeVar("_Result")
 
-def limited(work: Callable[[], list[Tensor]]) -> list[Tensor] | str:
+
+def limited(work: Callable[[], _Result], room_bytes: int = ROOM_BYTES) -> _Result | str:
     """Do work with little more memory than is used now; gives its error as text."""
     gc.collect()
     _LIBC.malloc_trim(0)
     pages = int(Path("/proc/self/statm").read_text().split()[0])
-    limit = pages * resource.getpagesize() + ROOM_BYTES
+    limit = pages * resource.getpagesize() + room_bytes
     resource.setrlimit(resource.RLIMIT_AS, (limit, resource.RLIM_INFINITY))
     try:
         return work()
@@ -62,10 +76,31 @@ def halved(name: str, precision: torch.dtype) -> dict[str, object]:
     return {"sizes": sizes, "same": same}
 
 
+def shard(folder: Path) -> list[str | None]:
+    """Failures of a small image, and of one that can be decoded but not redacted."""
+    (folder / "in").mkdir()
+    task = Task(
+        inputs=open_store(str(folder / "in")),
+        outputs=open_store(str(folder / "out")),
+        redaction=Pixelate(block=4),
+    )
+    work = Reconstruction(task, restorer("enhancer"))
+
+    def rows() -> list[str | None]:
+        outcome = work.run(list(planned(task.inputs.list(), ".png")))
+        return [f"{row['failure']}: {row['detail']}" for row in outcome.rows]
+
+    (folder / "in" / "a.png").write_bytes(encode(noise(40, 40).numpy(), "png"))
+    rows()
+    (folder / "in" / "b.png").write_bytes(encode(noise(3000, 3000).numpy(), "png"))
+    found = limited(rows, 44 * 2**20)
+    assert not isinstance(found, str)
+    return found
+
+
 def main() -> None:
     torch.set_num_threads(1)
-    # Large blocks go back to the system at once, so that the room is what the limit says.
-    _LIBC.mallopt(-3, 65536)
+    threading.stack_size(2**18)
     batches = {
         f"{name} {kind}": halved(name, getattr(torch, kind))
         for name in ("enhancer", "redacto")
@@ -75,7 +110,9 @@ def main() -> None:
         name: limited(work_on(restorer(name), 1, 1500))
         for name in ("enhancer", "redacto", "redacto-baseline")
     }
-    print(json.dumps({"batches": batches, "giants": giants}))
+    with tempfile.TemporaryDirectory() as folder:
+        rows = shard(Path(folder))
+    print(json.dumps({"batches": batches, "giants": giants, "rows": rows}))
 
 
 if __name__ == "__main__":
