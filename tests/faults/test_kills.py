@@ -31,8 +31,8 @@ def scene(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scene]:
 @pytest.mark.parametrize(
     "kill",
     [
-        Kill(victim="driver", place="disk", clock="files", moment=0.5, pause_s=0, returns=False),
-        Kill(victim="worker", place="bucket", clock="files", moment=0.4, pause_s=0, returns=False),
+        Kill(victim="driver", place="bucket", clock="files", moment=0.5, pause_s=0, returns=False),
+        Kill(victim="worker", place="disk", clock="files", moment=0.4, pause_s=0, returns=False),
         Kill(victim="server", place="bucket", clock="files", moment=0.6, pause_s=0, returns=False),
         Kill(victim="server", place="bucket", clock="files", moment=0.3, pause_s=0, returns=True),
     ],
