@@ -1,5 +1,6 @@
 """From a planned input to pixels and what belongs to them, or to one class of failure."""
 
+import threading
 from dataclasses import replace
 from pathlib import Path
 
@@ -234,7 +235,10 @@ def test_whatever_happens_the_next_one_may_enter(tmp_path: Path, key: str) -> No
 
     load(task(tmp_path), item, gate, 0)
 
-    assert gate.enter(1, 5) == 5
+    entered = threading.Event()
+    following = threading.Thread(target=lambda: (gate.enter(1, 5), entered.set()), daemon=True)
+    following.start()
+    assert entered.wait(60)
 
 
 def test_masks_that_hide_a_part_pass() -> None:
