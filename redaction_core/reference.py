@@ -5,9 +5,6 @@ from __future__ import annotations
 import cv2
 import numpy as np
 import numpy.typing as npt
-import torch
-import torch.nn.functional as F
-from torch import Tensor
 
 from redaction_core.models.tiling import tiles
 
@@ -15,21 +12,21 @@ _TILE_BLOCKS = 64
 _HALO_BLOCKS = 4
 
 
-def bicubic(pixelated_u8: Tensor, block: int) -> Tensor:
-    """Bicubic interpolation of the blocks: uint8 (N, C, H, W), same shape, in bounded memory.
+def bicubic(pixelated_u8: npt.NDArray[np.uint8], block: int) -> npt.NDArray[np.uint8]:
+    """Bicubic interpolation of the blocks: uint8 HxW or HxWx3, same shape, in bounded memory.
 
     Cubic convolution with a = -0.75, as PyTorch and OpenCV have it: of the usual ones, the kernel
     with the lowest error on block means (the network starts from a smoother one).
     """
-    result = torch.empty_like(pixelated_u8)
+    result = np.empty_like(pixelated_u8)
     core, halo = _TILE_BLOCKS * block, _HALO_BLOCKS * block
-    for tile in tiles(*pixelated_u8.shape[-2:], core=core, halo=halo):
-        piece = pixelated_u8[..., tile.rows, tile.columns].float()
-        blocks = piece[..., ::block, ::block]
-        size = (blocks.shape[-2] * block, blocks.shape[-1] * block)
-        smooth = F.interpolate(blocks, size, mode="bicubic").round_().clamp_(0, 255)
-        kept = smooth[..., tile.inner_rows, tile.inner_columns].to(torch.uint8)
-        result[..., tile.kept_rows, tile.kept_columns] = kept
+    for tile in tiles(*pixelated_u8.shape[:2], core=core, halo=halo):
+        # Of 8-bit values, OpenCV would compute with weights of few bits.
+        blocks = pixelated_u8[tile.rows, tile.columns][::block, ::block].astype(np.float32)
+        size = (blocks.shape[1] * block, blocks.shape[0] * block)
+        smooth = cv2.resize(blocks, size, interpolation=cv2.INTER_CUBIC)
+        kept = smooth[tile.inner_rows, tile.inner_columns]
+        result[tile.kept_rows, tile.kept_columns] = cv2.convertScaleAbs(kept.clip(0, 255))
     return result
 
 
