@@ -33,7 +33,7 @@ _MARK = "REDACTION_TESTS_RUN"
 _SAID = re.compile(
     r"planned |going on with |\d+ of \d+ shards are done|reconstruct: |error: cannot |$"
 )
-_ENDED_S = 60.0
+_ENDED_S = 300.0
 _DOWN_S = 1.0
 
 
