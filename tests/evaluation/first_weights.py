@@ -67,19 +67,19 @@ def crops(
 
 
 def enhancer_batches(data: Path, rng: np.random.Generator) -> Iterator[tuple[Tensor, Pixelate]]:
-    """Gray crops with the pixelation to undo; half of them blocks of 4, then 8, then all others."""
+    """Gray crops with the pixelation to undo; most of them blocks of 4, then 8, then all others."""
     faces = torch.from_numpy(learnt_faces(data))
     scenery = [luma(channels_first(photo)[None])[0, 0] for photo in photos(data)]
     while True:
         block = int(
             rng.choice(
                 [4, 8, 2, 3, 5, 6, 7, 9, 10, 11, 12, 13, 14, 15, 16],
-                p=[0.55, 0.2, 0.05] + [0.2 / 12] * 12,
+                p=[0.7, 0.14, 0.04] + [0.12 / 12] * 12,
             )
         )
         size, n = (96, 16) if block <= 8 else (128, 8)
-        if rng.random() < 0.85:
-            scale = float(rng.choice([0.64, 0.32, rng.uniform(0.3, 1.0)], p=[0.3, 0.4, 0.3]))
+        if rng.random() < 0.88:
+            scale = float(rng.choice([0.64, 0.32, rng.uniform(0.3, 1.0)], p=[0.45, 0.35, 0.2]))
             batch = crops(faces, n, size, max(scale, size / 350), rng)
         else:
             batch = crops(scenery, n, size, float(rng.uniform(0.4, 1.0)), rng)
