@@ -21,6 +21,7 @@ import torch
 from torch import Tensor
 
 from redaction_core.checkpoints import load_model, shipped
+from redaction_core.commits.layout import IMAGES
 from redaction_core.errors import Failure, InputError
 from redaction_core.gate import Gate
 from redaction_core.images import Pixels, decode, encode, gray_planes
@@ -39,8 +40,6 @@ if TYPE_CHECKING:
 Precision = Literal["auto", "float32", "bfloat16"]
 """What the network computes in; auto: bfloat16 where the device gains from it."""
 
-IMAGES = "images/"
-"""Where restored images lie in an output."""
 _THREADS = 8
 _WINDOW = 32
 """Inputs that are looked at together for batches of one size."""
