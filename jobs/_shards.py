@@ -52,6 +52,8 @@ if TYPE_CHECKING:
 DEATHS = 3
 """After so many attempts at a shard that ended in death, a process of its own runs it."""
 _CONNECT_S = 10
+_QUEUE = 4
+"""With so many shards for each worker, the next one is queued with it."""
 _STDERR = 2  # the descriptor
 
 
@@ -140,9 +142,11 @@ def run_shards(verb: Verb, pool: Pool, shards: Sequence[ShardRef]) -> Iterator[T
         zero_copy_batch=True,
         num_cpus=pool.cpus,
         num_gpus=pool.gpus,
-        # A queue at one worker would leave the others idle at the end.
         compute=ray.data.ActorPoolStrategy(
-            size=min(pool.workers, len(rows)), max_tasks_in_flight_per_actor=1
+            size=min(pool.workers, len(rows)),
+            # A worker waits a tenth of a second for what comes next, if nothing is queued with
+            # it; of a few shards, a queue at one worker would leave the others idle at the end.
+            max_tasks_in_flight_per_actor=2 if len(rows) >= _QUEUE * pool.workers else 1,
         ),
     )
     kinds = {kind.__name__: kind for kind in (StorageError, UsageError, CheckpointError)}

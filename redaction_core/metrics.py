@@ -139,7 +139,7 @@ def _histogram(
         if hidden is not None:
             difference = difference[hidden[strip]]
         if difference.size:
-            flat = difference.reshape(-1, 1)
+            flat = difference.reshape(1, -1)  # OpenCV is slow with short rows
             counts += cv2.calcHist([flat], [0], None, [256], [0, 256]).ravel().astype(np.int64)
     return counts
 

@@ -40,7 +40,6 @@ if TYPE_CHECKING:
 Precision = Literal["auto", "float32", "bfloat16"]
 """What the network computes in; auto: bfloat16 where the device gains from it."""
 
-_THREADS = 8
 _WINDOW = 32
 """Inputs that are looked at together for batches of one size."""
 _WINDOW_VALUES = 25_000_000
@@ -111,8 +110,10 @@ class Reconstruction:
         gate = Gate(2 * _WINDOW_VALUES)
         chroma = _Chroma()
         rows: list[dict[str, Any] | Future[dict[str, Any]]] = []
+        stores = (self.task.inputs, self.task.outputs)
+        threads = max(torch.get_num_threads(), *(store.in_flight for store in stores))
         # Two pools: loads may all be waiting at the gate, which finishing opens.
-        with ThreadPoolExecutor(_THREADS) as loaders, ThreadPoolExecutor(_THREADS) as finishers:
+        with ThreadPoolExecutor(threads) as loaders, ThreadPoolExecutor(threads) as finishers:
 
             def finish(work: Work, result: Tensor) -> dict[str, Any]:
                 try:

@@ -46,6 +46,8 @@ _ADVICE: Final = {
 class DiskStore(Store):
     """Files below one folder."""
 
+    in_flight = 2  # the processor is what limits: more threads would only disturb each other
+
     def __init__(self, root: str) -> None:
         """Take an absolute path; the folder need not exist."""
         self.root = root

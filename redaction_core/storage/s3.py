@@ -59,6 +59,8 @@ class S3Store(Store):
     seconds of the environment variable REDACTION_STORAGE_RETRY_S.
     """
 
+    in_flight = 8
+
     def __init__(self, bucket: str, prefix: str) -> None:
         """Find endpoint and credentials; talks to the bucket only to learn its region on AWS.
 

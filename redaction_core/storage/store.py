@@ -9,6 +9,7 @@ import unicodedata
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from typing import ClassVar
 
 from redaction_core.errors import Failure, InputError
 
@@ -42,6 +43,9 @@ class Store(ABC):
 
     location: str
     """Normalised, without a trailing slash and without credentials."""
+
+    in_flight: ClassVar[int]
+    """So many reads, and as many writes, are worth having under way at once in one process."""
 
     @abstractmethod
     def list(self, prefix: str = "", *, missing_ok: bool = False) -> Iterator[Entry]:
