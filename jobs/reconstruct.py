@@ -66,6 +66,12 @@ class Reconstruct(RunFlags):
             raise UsageError(
                 "--redact takes the inputs as originals: leave out --masks, --originals"
             )
+        pixelated = self.redact is None and self.masks is None
+        if not pixelated and (self.block_size, self.block_value) != ("auto", "mean"):
+            raise UsageError(
+                "--block-size and --block-value are for inputs that are pixelated: "
+                "leave them out with --redact and --masks"
+            )
         if min(self.max_pixels, self.max_bytes) < 1:
             raise UsageError("--max-pixels and --max-bytes are at least 1")
 

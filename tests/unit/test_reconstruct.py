@@ -38,6 +38,8 @@ def jobs(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[Job]:
     [
         *({"block_size": value} for value in (0, 1, -4, 17)),
         *({"redact": "pixelate:4", name: "somewhere"} for name in ("masks", "originals")),
+        {"redact": "pixelate:4", "block_size": 8},
+        {"masks": "masks", "block_value": "nearest"},
         *({name: 0} for name in ("max_pixels", "max_bytes")),
         {"max_failure_rate": 2},
     ],
