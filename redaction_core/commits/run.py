@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
+from functools import partial
 from itertools import islice
 from typing import Any, Final
 
@@ -163,7 +164,7 @@ class Run:
         names: list[str] = []
         inputs = size = failures = 0
         for listed in shards:
-            shard = [self._unless_taken(item) for item in listed]
+            shard = self._unless_taken(listed)
             data = plan_part(shard)
             names.append(f"{self.shard_count + len(names):06d}-{sha16(data)}.parquet")
             self.store.put_if_absent(PLAN + names[-1], data)
@@ -278,11 +279,20 @@ class Run:
         self.store.put(INFO, json_bytes(info))
         self.store.put(SUCCESS, json_bytes({"plans": self.plan_ids}))
 
-    def _unless_taken(self, item: PlannedInput) -> PlannedInput:
-        if f"{IMAGES}{item.output}" not in self._foreign:
-            return item
+    def _unless_taken(self, shard: Sequence[PlannedInput]) -> list[PlannedInput]:
+        """Fail inputs under whose output's name something stands before they are even planned."""
+        keys = [f"{IMAGES}{item.output}" for item in shard]
+        if self.rounds:
+            with ThreadPoolExecutor(_READERS) as readers:
+                taken = list(readers.map(self.store.exists, keys))
+        else:
+            taken = [key in self._foreign for key in keys]
         detail = "another file, which no run wrote, stands under the output's name"
-        return replace(item, output=None, failure=Failure.OUTPUT_CONFLICT, detail=detail)
+        conflict = partial(replace, output=None, failure=Failure.OUTPUT_CONFLICT, detail=detail)
+        return [
+            conflict(item) if item.output and stands else item
+            for item, stands in zip(shard, taken, strict=True)
+        ]
 
     def _read_rounds(self) -> None:
         while plan := read_round(self.store, len(self.rounds)):

@@ -16,7 +16,7 @@ from redaction_core.commits import (
     read_shard,
     remove_run,
 )
-from redaction_core.errors import StorageError, UsageError
+from redaction_core.errors import Failure, StorageError, UsageError
 from redaction_core.plan import PlannedInput, planned, shards
 from redaction_core.storage import Store, open_store
 from tests.unit.small_run import (
@@ -167,6 +167,16 @@ def test_an_extension_joins_as_further_shards(store: Store) -> None:
     after = state(store)
     kept = {key for key in before if not key.endswith(("_SUCCESS", "summary.json"))}
     assert {key: after[key] for key in kept} == {key: before[key] for key in kept}
+
+
+def test_an_extension_takes_no_file_of_others_for_its_own(store: Store) -> None:
+    do_run(store)
+    store.put("images/zz.jpg.png", b"theirs")
+    run = Run(store, "reconstruct", CONFIG)
+    assert add_round(run, (*KEYS, "zz.jpg", "zzz.jpg"))
+
+    failures = {item.key: item.failure for item in run.planned() if item.key.startswith("zz")}
+    assert failures == {"zz.jpg": Failure.OUTPUT_CONFLICT, "zzz.jpg": None}
 
 
 def test_extending_by_nothing_changes_nothing(store: Store) -> None:
