@@ -74,11 +74,11 @@ class Enhancer(nn.Module):
         for bias, first, second in zip(biases[1:], self.first, self.second, strict=True):
             x = second(F.relu(_biased(first, x, bias), inplace=True)).add_(x)
         x = x + skip
-        sharp = smooth + F.pixel_shuffle(self.leave(x), _FOLD)[..., :height, :width].float()
+        sharp = smooth + unfold(self.leave(x))[..., :height, :width].float()
         if not with_scale:
             return Estimate(explain(sharp, pixelated, how), None)
         # Detached: learning the scale must not change the estimate.
-        raw = F.pixel_shuffle(self.scale(x.detach()), _FOLD)[..., :height, :width]
+        raw = unfold(self.scale(x.detach()))[..., :height, :width]
         return Estimate(explain(sharp, pixelated, how), bounded_log_scale(raw.float()))
 
 
@@ -103,15 +103,30 @@ def _condition(how: Pixelate, like: Tensor) -> Tensor:
 
 
 def fold(images: Tensor) -> Tensor:
-    """Space-to-depth by 4, edges replicated: (N, C, H, W) to (N, 16 C, ceil(H/4), ceil(W/4))."""
+    """Space-to-depth by 4, edges replicated; not differentiable.
+
+    Float32 (N, C, H, W) to (N, 16 C, ceil(H/4), ceil(W/4)).
+    """
     height, width = images.shape[-2:]
     if height % _FOLD or width % _FOLD:
         images = F.pad(images, (0, -width % _FOLD, 0, -height % _FOLD), mode="replicate")
     count, channels, height, width = images.shape
-    cells = images.view(count, channels, height // _FOLD, _FOLD, width // _FOLD, _FOLD)
-    # What pixel_unshuffle does, straight to the layout in which convolutions run faster.
-    folded = cells.permute(0, 2, 4, 1, 3, 5).flatten(3)
+    # What pixel_unshuffle does, straight to the layout in which convolutions run faster; four
+    # neighbours move as one word, in half the time.
+    words = images.contiguous().view(torch.complex128)
+    cells = words.view(count, channels, height // _FOLD, _FOLD, width // _FOLD)
+    folded = cells.permute(0, 2, 4, 1, 3).contiguous().view(torch.float32).flatten(3)
     return folded.permute(0, 3, 1, 2)
+
+
+def unfold(folded: Tensor) -> Tensor:
+    """Sub-pixel shuffle by 4: (N, 16, H, W) to (N, 1, 4 H, 4 W).
+
+    As `torch.nn.functional.pixel_shuffle`, in half the time from where convolutions leave it.
+    """
+    count, _, height, width = folded.shape
+    cells = folded.permute(0, 2, 3, 1).reshape(count, height, width, _FOLD, _FOLD)
+    return cells.transpose(2, 3).reshape(count, 1, _FOLD * height, _FOLD * width)
 
 
 def interpolate_blocks(pixelated: Tensor, block: int) -> Tensor:

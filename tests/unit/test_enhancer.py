@@ -14,6 +14,7 @@ from redaction_core.models.enhancer import (
     explain,
     fold,
     interpolate_blocks,
+    unfold,
 )
 from redaction_core.redaction import Pixelate, block_means, block_pixels, redact
 from tests.unit.networks import noise, wild
@@ -124,6 +125,7 @@ def test_folding_keeps_every_pixel(size: tuple[int, int]) -> None:
 
     assert folded.shape == (2, 48, -(-size[0] // 4), -(-size[1] // 4))
     assert torch.equal(nn.PixelShuffle(4)(folded)[..., : size[0], : size[1]], images)
+    assert torch.equal(unfold(folded[:, 16:32]), nn.PixelShuffle(4)(folded[:, 16:32]))
 
 
 def test_block_size_and_sampling_reach_the_network() -> None:
