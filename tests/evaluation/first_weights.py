@@ -238,7 +238,12 @@ def main() -> None:
         config = {
             "network": options.network,
             "architecture": ARCHITECTURES.get(options.network, {}),
-            "training": {"minutes": options.minutes, "steps": trainer.steps, "seed": options.seed},
+            "training": {
+                "minutes": options.minutes,
+                "steps": trainer.steps,
+                "seed": options.seed,
+                "learning_rate": options.learning_rate,
+            },
         }
         save_model(str(work / "model"), trainer.average, config)
         print(
