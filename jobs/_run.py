@@ -113,7 +113,7 @@ def _plan(job: Job, run: Run, flags: RunFlags) -> None:
 def _add_round(job: Job, run: Run, inputs: Iterator[PlannedInput], flags: RunFlags) -> None:
     first = next(inputs, None)
     if first is None and not run.rounds:
-        raise UsageError(f"{job.inputs.location} holds no files")
+        raise _no_files(job)
     before = run.inputs
     if first is not None:
         run.add_round(
@@ -121,6 +121,10 @@ def _add_round(job: Job, run: Run, inputs: Iterator[PlannedInput], flags: RunFla
             shard_size=flags.shard_size,
         )
     say(f"planned {run.inputs - before} inputs, {run.shard_count} shards in all")
+
+
+def _no_files(job: Job) -> UsageError:
+    return UsageError(f"{job.inputs.location} holds no files")
 
 
 def _listed(job: Job, run: Run | None) -> Iterator[PlannedInput]:
@@ -181,13 +185,16 @@ def _versions() -> dict[str, Any]:
 
 def _tell_plan(job: Job, flags: RunFlags) -> None:
     """Print what a run would do; nothing is written."""
-    run = None if flags.overwrite else Run(job.outputs, job.verb, job.config)
+    replaces = flags.overwrite and job.outputs.exists("plan.json")
+    run = None if replaces else Run(job.outputs, job.verb, job.config)
     count = size = 0
     failures: Counter[Failure] = Counter()
     for item in _listed(job, run):
         count += 1
         size += item.size
         failures.update([item.failure] if item.failure else [])
+    if not count and (run is None or not run.rounds):
+        raise _no_files(job)
     plan: dict[str, Any] = {
         "verb": job.verb,
         "dry_run": True,
@@ -198,7 +205,7 @@ def _tell_plan(job: Job, flags: RunFlags) -> None:
         "bad_names": failures[Failure.BAD_NAME],
         "unreadable": failures[Failure.UNREADABLE],
         "shards_done": 0,
-        "replaces_run": flags.overwrite and job.outputs.exists("plan.json"),
+        "replaces_run": replaces,
     }
     left = count
     if run is not None and run.rounds:
@@ -221,6 +228,8 @@ def _tell_plan(job: Job, flags: RunFlags) -> None:
     plan["estimated_seconds"] = round(left * job.guess_s() / workers, 1)
     for name, value in plan.items():
         say(f"{name:>18}  {value}")
+    if plan.get("changed"):
+        say("a run would be refused, as inputs changed since they were planned")
     print_result(plan)
 
 

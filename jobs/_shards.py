@@ -23,7 +23,9 @@ import ray
 import ray.data
 from ray.exceptions import RayActorError
 
+from jobs._command import say
 from redaction_core.commits import (
+    IMAGES,
     Commit,
     ShardRef,
     begin_attempt,
@@ -73,9 +75,13 @@ def connect() -> None:
     """
     quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
     context: Any  # Ray declares the base class alone
-    if "RAY_ADDRESS" in os.environ:
-        _refuse_dead_cluster(os.environ["RAY_ADDRESS"])
-        context = ray.init(**quiet)
+    if _joins_a_cluster():
+        address = os.environ["RAY_ADDRESS"]
+        _refuse_dead_cluster(address)
+        try:
+            context = ray.init(**quiet)
+        except (ConnectionError, ValueError) as error:
+            raise _no_cluster(address) from error
     else:
         # No data pass through the object store, so the smallest one will do.
         context = ray.init(
@@ -94,9 +100,18 @@ def _refuse_dead_cluster(address: str) -> None:
         # Ray itself tries for a quarter of an hour.
         socket.create_connection((host, int(port)), _CONNECT_S).close()
     except OSError as error:
-        raise UsageError(
-            f"no Ray cluster answers at RAY_ADDRESS={address}: start it, or unset the variable"
-        ) from error
+        raise _no_cluster(address) from error
+
+
+def _no_cluster(address: str) -> UsageError:
+    return UsageError(
+        f"no Ray cluster answers at RAY_ADDRESS={address}: start it, name its HOST:PORT, "
+        "or unset the variable"
+    )
+
+
+def _joins_a_cluster() -> bool:
+    return "RAY_ADDRESS" in os.environ
 
 
 def _part_stderr(logs: Path) -> None:
@@ -120,11 +135,15 @@ def size_pool(workers: int | None, cpus: float, gpus: float | None) -> Pool:
     room = int(has.get("CPU", 0) / cpus)
     if gpus:
         room = min(room, int(has.get("GPU", 0) / gpus))
-    if room < 1 and workers is None:
-        raise UsageError(
-            f"no worker of {cpus:g} CPUs and {gpus:g} GPUs fits into the cluster: ask for less, "
-            "or name --workers to wait for the cluster to grow"
-        )
+    if room < 1:
+        what = f"no worker of {cpus:g} CPUs and {gpus:g} GPUs fits into"
+        if not _joins_a_cluster():
+            raise UsageError(f"{what} this machine: ask for less")
+        if workers is None:
+            raise UsageError(
+                f"{what} the cluster: ask for less, or name --workers to wait for it to grow"
+            )
+        say(f"{what} the cluster yet: waiting for it to grow")
     return Pool(workers=workers or room, cpus=cpus, gpus=gpus)
 
 
@@ -184,7 +203,11 @@ class ShardWorker:
             inputs = read_shard(store, shard)
             apart = attempt.deaths >= DEATHS
             outcomes = self._apart(inputs) if apart else [self._work.run(inputs)]
-            commit = commit_shard(store, shard, self._write(shard, inputs, outcomes))
+            written = self._write(shard, inputs, outcomes)
+            commit = commit_shard(store, shard, written)
+            if commit == written:
+                # An attempt that died may have written what failed in the end.
+                store.delete(_strays(inputs, outcomes))
         finally:
             # Only death leaves the mark; where storage is gone, one mark too many is harmless.
             with contextlib.suppress(StorageError):
@@ -232,6 +255,15 @@ class ShardWorker:
                 error = InputError(Failure.WORKER_CRASH, detail)
                 outcomes.append(self._work.failure(item, error))
         return outcomes
+
+
+def _strays(inputs: Sequence[PlannedInput], outcomes: Sequence[Outcome]) -> Iterator[str]:
+    """Name the images that must not be there, as their inputs failed; not what is not ours."""
+    rows = (row for outcome in outcomes for row in outcome.rows)
+    failed = {
+        row["key"] for row in rows if row["failure"] not in (None, str(Failure.OUTPUT_CONFLICT))
+    }
+    yield from (IMAGES + item.output for item in inputs if item.output and item.key in failed)
 
 
 class _Apart:

@@ -14,8 +14,6 @@ if TYPE_CHECKING:
     from redaction_core.loading import Task
     from redaction_core.redaction import Redaction
 
-LARGEST_BLOCK = 16
-"""Pixels a side of the largest blocks that the networks were made for."""
 TRANSFORM_VERSION = 1
 """Counts changes of the code that change the bytes of outputs from the same inputs."""
 
@@ -60,8 +58,8 @@ class Reconstruct(RunFlags):
     def __post_init__(self) -> None:
         """Refuse values that make no sense; raises UsageError."""
         super().__post_init__()
-        if self.block_size != "auto" and not 2 <= self.block_size <= LARGEST_BLOCK:  # noqa: PLR2004 - a pixel is no block
-            raise UsageError(f"--block-size {self.block_size}: write auto, or 2 to 16 pixels")
+        if self.block_size != "auto":
+            _check_block("--block-size ", self.block_size)
         if self.redact is not None and (self.masks is not None or self.originals is not None):
             raise UsageError(
                 "--redact takes the inputs as originals: leave out --masks, --originals"
@@ -95,7 +93,8 @@ def reconstruct(config: Reconstruct) -> int:
         inputs=open_store(config.input),
         outputs=open_store(config.output),
         network=network,
-        model=config.model,
+        # Absolute: workers may start in another folder.
+        model=open_store(config.model).location if config.model else None,
         originals=open_store(config.originals) if config.originals else None,
         masks=open_store(config.masks) if config.masks else None,
         redaction=redaction,
@@ -106,6 +105,9 @@ def reconstruct(config: Reconstruct) -> int:
         max_pixels=config.max_pixels,
         max_bytes=config.max_bytes,
     )
+    for companions in (task.originals, task.masks):
+        if companions is not None:
+            companions.check(to_read=True)
     open_work = partial(
         open_reconstruction,
         task=task,
@@ -123,14 +125,21 @@ def reconstruct(config: Reconstruct) -> int:
     return execute(job, config)
 
 
+def _check_block(flag: str, block: int) -> None:
+    from redaction_core.models.enhancer import MAX_BLOCK
+
+    if not 2 <= block <= MAX_BLOCK:  # noqa: PLR2004 - a pixel is no block
+        raise UsageError(f"{flag}{block}: blocks have 2 to {MAX_BLOCK} pixels a side")
+
+
 def _choose_network(config: Reconstruct, redaction: Redaction | None) -> str:
     from redaction_core.models import FILLS_HOLES
     from redaction_core.redaction import Blur, Box, Pixelate
 
     if isinstance(redaction, Blur):
         raise UsageError(f"--redact {config.redact}: no network here undoes blur; pixelate or box")
-    if isinstance(redaction, Pixelate) and redaction.block > LARGEST_BLOCK:
-        raise UsageError(f"--redact {config.redact}: blocks of at most {LARGEST_BLOCK} pixels")
+    if isinstance(redaction, Pixelate):
+        _check_block("--redact pixelate:", redaction.block)
     holes = config.masks is not None or isinstance(redaction, Box)
     network = config.network or ("redacto" if holes else "enhancer")
     if holes != (network in FILLS_HOLES):

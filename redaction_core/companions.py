@@ -12,7 +12,8 @@ if TYPE_CHECKING:
 
     from redaction_core.storage import Store
 
-_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff", ".bmp", ".gif")
+_LOWER = (".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff", ".bmp", ".gif")
+_SUFFIXES = (*_LOWER, *(suffix.upper() for suffix in _LOWER))
 
 _Picture = TypeVar("_Picture")
 

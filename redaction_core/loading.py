@@ -13,7 +13,15 @@ import numpy.typing as npt
 
 from redaction_core.companions import Companions
 from redaction_core.errors import Failure, InputError, ObjectMissingError
-from redaction_core.images import Format, Pixels, decode, decode_mask, pixel_count
+from redaction_core.images import (
+    DEFAULT_MAX_PIXELS,
+    Format,
+    Pixels,
+    decode,
+    decode_mask,
+    pixel_count,
+)
+from redaction_core.models.enhancer import MAX_BLOCK
 from redaction_core.redaction import Pixelate, Redaction, find_block
 from redaction_core.schemas import METRICS
 
@@ -21,9 +29,6 @@ if TYPE_CHECKING:
     from redaction_core.gate import Gate
     from redaction_core.plan import PlannedInput
     from redaction_core.storage import Store
-
-LARGEST_BLOCK = 16
-"""Pixels a side of the largest blocks that the networks know."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,7 +50,7 @@ class Task:
     """Blocks hold one pixel's value, not the mean."""
     format: Format = "png"
     seed: int = 0
-    max_pixels: int = 2**27
+    max_pixels: int = DEFAULT_MAX_PIXELS
     max_bytes: int = 2**29
 
 
@@ -184,7 +189,7 @@ def _blocks(task: Task, pixels: Pixels) -> Pixelate:
         if block is None:
             detail = "no exact grid of blocks was found: name --block-size if there is one"
             raise InputError(Failure.NOT_PIXELATED, detail)
-        if block > LARGEST_BLOCK:
-            detail = f"its blocks of {block} pixels are larger than {LARGEST_BLOCK}"
+        if block > MAX_BLOCK:
+            detail = f"its blocks of {block} pixels are larger than {MAX_BLOCK}"
             raise InputError(Failure.UNSUPPORTED, detail)
     return Pixelate(block=block, nearest=task.nearest)

@@ -14,6 +14,7 @@ run       the whole run, as its driver sees it
 removal   what --overwrite removes
 """
 
+from redaction_core.commits.layout import IMAGES
 from redaction_core.commits.removal import remove_run
 from redaction_core.commits.run import Changes, Round, Run
 from redaction_core.commits.shard import (
@@ -29,6 +30,7 @@ from redaction_core.commits.shard import (
 )
 
 __all__ = [
+    "IMAGES",
     "Attempt",
     "Changes",
     "Commit",

@@ -57,8 +57,13 @@ def read_json(store: Store, key: str) -> dict[str, Any]:
     except ValueError:
         found = None
     if not isinstance(found, dict):
-        raise UsageError(f"{key} in {store.location} is damaged: choose another output")
+        raise damaged(store, key)
     return found
+
+
+def damaged(store: Store, key: str) -> UsageError:
+    """Say that one of the run's own files cannot be read."""
+    return UsageError(f"{key} in {store.location} is damaged: choose another output")
 
 
 def json_bytes(content: Mapping[str, object]) -> bytes:

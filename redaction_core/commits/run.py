@@ -20,6 +20,7 @@ from redaction_core.commits.layout import (
     SUCCESS,
     SUMMARY,
     attempt_number,
+    damaged,
     json_bytes,
     read_json,
     round_key,
@@ -39,6 +40,7 @@ from redaction_core.plan import Change, PlannedInput, compare, differences, fing
 from redaction_core.storage import Store
 
 _READERS: Final = 16
+_ELSEWHERE: Final = "choose another output"
 _READ_AHEAD: Final = 256  # commits
 _EXAMPLES: Final = 3
 
@@ -121,11 +123,10 @@ class Run:
         if replaces:
             found = store.list(IMAGES, missing_ok=True)
             self._foreign = frozenset(entry.key for entry in found)
-        elif not self.rounds and (folder := _folder_with_files(store)):
+        elif not self.rounds and (stands := _in_the_way(store)):
             self._read_rounds()  # another driver may have planned since, and begun
             if not self.rounds:
-                where = f"{store.location} has files in {folder}"
-                raise UsageError(f"{where} but no plan.json: choose another output")
+                raise UsageError(f"{store.location} has {stands} but no plan.json: {_ELSEWHERE}")
 
     @property
     def plan_ids(self) -> list[str]:
@@ -313,11 +314,12 @@ class Run:
             yield from read_shard(self.store, shard)
 
 
-def _folder_with_files(store: Store) -> str | None:
+def _in_the_way(store: Store) -> str | None:
+    """Name what stands where a run will write, and is not of a run."""
     for folder in (IMAGES, METRICS):
         if next(iter(store.list(folder, missing_ok=True)), None) is not None:
-            return folder
-    return None
+            return f"files in {folder}"
+    return next((key for key in (SUMMARY, INFO, SUCCESS) if store.exists(key)), None)
 
 
 def read_round(store: Store, number: int) -> Round | None:
@@ -332,5 +334,8 @@ def read_round(store: Store, number: int) -> Round | None:
     except ObjectMissingError:
         return None
     if found.get("version") != 1:
-        raise UsageError(f"{key} in {store.location} is of another version: choose another output")
-    return Round(**{**found, "parts": tuple(found["parts"])})
+        raise UsageError(f"{key} in {store.location} is of another version: {_ELSEWHERE}")
+    try:
+        return Round(**{**found, "parts": tuple(found["parts"])})
+    except (KeyError, TypeError) as error:
+        raise damaged(store, key) from error

@@ -13,6 +13,7 @@ from redaction_core.commits.layout import (
     COMMITS,
     PLAN,
     attempt_number,
+    damaged,
     json_bytes,
     read_json,
     sha16,
@@ -59,6 +60,8 @@ def read_shard(store: Store, shard: ShardRef) -> list[PlannedInput]:
         table = pq.read_table(io.BytesIO(store.read(key).data), schema=PLAN_PART)
     except ObjectMissingError as error:
         raise StorageError(f"{key} is missing in {store.location}: use --overwrite") from error
+    except (pa.ArrowException, ValueError, OSError) as error:
+        raise damaged(store, key) from error
     return [_planned_input(row) for row in table.to_pylist()]
 
 
@@ -100,12 +103,15 @@ def read_commit(store: Store, shard: ShardRef) -> Commit | None:
         found = read_json(store, commit_key(shard))
     except ObjectMissingError:
         return None
-    return Commit(
-        shard=found["shard"],
-        parts=tuple(found["parts"]),
-        unwritten=tuple(found["unwritten"]),
-        totals=found["totals"],
-    )
+    try:
+        return Commit(
+            shard=found["shard"],
+            parts=tuple(found["parts"]),
+            unwritten=tuple(found["unwritten"]),
+            totals=found["totals"],
+        )
+    except (KeyError, TypeError) as error:
+        raise damaged(store, commit_key(shard)) from error
 
 
 def part_key(folder: str, shard: ShardRef, data: bytes) -> str:

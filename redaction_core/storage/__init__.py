@@ -32,6 +32,8 @@ def open_store(location: str) -> Store:
     if scheme is None:
         if not location or "\0" in location:
             raise UsageError(f"an empty location: {_ADVICE}")
+        if location.startswith(("s3:", "file:")):
+            raise UsageError(f"a location without '//' after its scheme: {_ADVICE}")
         return DiskStore(_absolute(location))
     if scheme[1].lower() == "file":
         return DiskStore(_path_of_url(location))

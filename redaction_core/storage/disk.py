@@ -55,11 +55,9 @@ class DiskStore(Store):
 
     def list(self, prefix: str = "", *, missing_ok: bool = False) -> Iterator[Entry]:
         """See `Store.list`."""
-        if not os.path.isdir(self.root):
-            if missing_ok and not os.path.lexists(self.root):
-                return
-            kind = "not a folder" if os.path.lexists(self.root) else "no such folder"
-            raise UsageError(f"{kind}: {printable_key(self.root)}")
+        if missing_ok and not os.path.lexists(self.root):
+            return
+        self._check_folder()
         folder, slash, start = prefix.rpartition("/")
         top = self._path(folder) if folder else self.root
         try:
@@ -181,8 +179,11 @@ class DiskStore(Store):
                     with suppress(OSError):  # its writer ended meanwhile, or it is not ours
                         os.unlink(os.path.join(folder, name))
 
-    def check(self) -> None:
+    def check(self, *, to_read: bool = False) -> None:
         """See `Store.check`."""
+        if to_read:
+            self._check_folder()
+            return
         found = self.root
         while not os.path.lexists(found):
             found = os.path.dirname(found)
@@ -190,6 +191,11 @@ class DiskStore(Store):
             raise UsageError(f"not a folder: {printable_key(found)}")
         if not os.access(found, os.W_OK | os.X_OK):
             raise StorageError(f"cannot write to {printable_key(found)}: check its permissions")
+
+    def _check_folder(self) -> None:
+        if not os.path.isdir(self.root):
+            kind = "not a folder" if os.path.lexists(self.root) else "no such folder"
+            raise UsageError(f"{kind}: {printable_key(self.root)}")
 
     def _path(self, key: str) -> str:
         return os.path.join(self.root, *checked_key(key).split("/"))

@@ -4,6 +4,8 @@ boto3 finds endpoint, region and credentials the standard way, lists, and checks
 moves the objects (a tenth of the processor time an object), with credentials asked of boto3.
 """
 
+import logging
+import math
 import os
 import random
 import time
@@ -50,6 +52,7 @@ _CONFIG: Final = Config(
     s3={"addressing_style": "path"},  # a server of one's own has no host name for each bucket
 )
 _T = TypeVar("_T")
+_LOG: Final = logging.getLogger(__name__)
 
 
 class S3Store(Store):
@@ -71,7 +74,7 @@ class S3Store(Store):
         self._bucket = bucket
         self._base = prefix and prefix + "/"
         self._where = self.location
-        self._retry_s = float(os.environ.get(_RETRY_VARIABLE) or _RETRY_S)
+        self._retry_s = _retry_seconds()
         try:
             session = boto3.Session()
             self._client = session.client("s3", config=_CONFIG)
@@ -194,7 +197,7 @@ class S3Store(Store):
     def sweep(self) -> None:
         """See `Store.sweep`: S3 has no temporary files."""
 
-    def check(self) -> None:
+    def check(self, *, to_read: bool = False) -> None:  # noqa: ARG002 - the same question
         """See `Store.check`."""
         self._tried("reach", "", lambda: self._client.head_bucket(Bucket=self._bucket))
 
@@ -204,7 +207,7 @@ class S3Store(Store):
     def _tried(self, verb: str, key: str, request: Callable[[], _T]) -> _T:
         """Try a request until it succeeds, fails for good, or time is up."""
         end = time.monotonic() + self._retry_s
-        pause_s = 0.1
+        pause_s, told = 0.1, False
         while True:
             try:
                 return request()
@@ -214,9 +217,23 @@ class S3Store(Store):
                         raise UsageError(f"no such bucket: {self._where}") from error
                     where = f"{printable_key(key)} in {self._where}" if key else self._where
                     raise translated(error, verb, where) from error
+            if verb == "reach" and not told:
+                _LOG.warning("%s does not answer: trying for %g s", self._where, self._retry_s)
+                told = True
             # Jitter keeps many clients from coming back all at once.
             time.sleep(random.uniform(0, pause_s))  # noqa: S311 - no secret
             pause_s = min(2 * pause_s, _LONGEST_PAUSE_S)
+
+
+def _retry_seconds() -> float:
+    text = os.environ.get(_RETRY_VARIABLE) or str(_RETRY_S)
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = math.nan
+    if not 0 <= seconds < math.inf:
+        raise UsageError(f"{_RETRY_VARIABLE}={text}: write seconds, such as {_RETRY_S:g}")
+    return seconds
 
 
 def _on_aws(endpoint: str) -> bool:

@@ -104,6 +104,8 @@ def translated(error: Exception, verb: str, where: str) -> RedactionCoreError:
         why, advice = "the server does not answer", _SERVER
     elif "get_credentials" in text:  # what obstore's provider raises when boto3 finds none
         why, advice = "no credentials were found", _CREDENTIALS
+    elif "endpoint" in text.lower() or "Port" in text:  # the text may hold a password
+        why, advice = "the endpoint is no http:// or https:// address", _SERVER
     elif isinstance(error, BotoCoreError):
         why, advice = " ".join(text.split()), _CREDENTIALS
     else:

@@ -97,8 +97,10 @@ class Store(ABC):
         """Remove temporary files that writers killed half-way left behind."""
 
     @abstractmethod
-    def check(self) -> None:
+    def check(self, *, to_read: bool = False) -> None:
         """Pass if outputs can go here: the bucket exists, or the folder is there or can be made.
+
+        With `to_read`, pass if inputs can come from here: the bucket or folder exists.
 
         Raises:
             UsageError: no such bucket, or the path is not a folder.

@@ -233,6 +233,44 @@ def test_overwrite_removes_nothing_that_it_did_not_write(disk: Done, tmp_path: P
     ]
 
 
+def test_an_input_that_fails_leaves_no_image(tmp_path: Path) -> None:
+    """As when an attempt wrote it and died, and the input is gone before the next one."""
+    output = tmp_path / "out"
+    write(f"{tmp_path}/in", {"a.png": PICTURES["a.png"], "gone.png": PICTURES["zz.png"]})
+    flags = ("--input", f"{tmp_path}/in", "--output", str(output), *FLAGS)
+    first = run(tmp_path / "first", *flags)
+    assert first.code == 0, first.stderr
+
+    for folder in ("commits", "metrics"):
+        shutil.rmtree(output / folder)
+    (output / "_SUCCESS").unlink()
+    (tmp_path / "in" / "gone.png").unlink()
+    again = run(tmp_path / "again", *flags, "--max-failure-rate", "0.5")
+    assert again.code == 0, again.stderr
+    found = Output.read(str(output))
+    assert [row["failure"] for row in found.rows] == [None, "not_found"]
+    assert found.images.keys() == {"images/a.png"}
+
+
+@pytest.mark.parametrize("address", ["http://127.0.0.1:1", "ray://127.0.0.1:1", "auto"])
+def test_a_cluster_that_is_none_is_one_line(address: str, tmp_path: Path) -> None:
+    write(f"{tmp_path}/in", {"a.png": PICTURES["a.png"]})
+    flags = ("--input", f"{tmp_path}/in", "--output", f"{tmp_path}/out")
+    ended = run(tmp_path / "log", *flags, environment={"RAY_ADDRESS": address})
+    assert ended.code == 2, ended.stderr
+    assert ended.stderr.splitlines()[-1].startswith(
+        f"error: no Ray cluster answers at RAY_ADDRESS={address}"
+    )
+
+
+def test_a_worker_that_fits_nowhere_is_one_line(tmp_path: Path) -> None:
+    write(f"{tmp_path}/in", {"a.png": PICTURES["a.png"]})
+    flags = ("--input", f"{tmp_path}/in", "--output", f"{tmp_path}/out", "--workers", "1")
+    ended = run(tmp_path / "log", *flags, "--cpus-per-worker", "4096")
+    assert ended.code == 2, ended.stderr
+    assert ended.stderr.splitlines()[-1].startswith("error: no worker of 4096 CPUs")
+
+
 @pytest.mark.parametrize("case", [case for case in poison.runs() if case.name != "aborts"])
 def test_poison_is_a_row_each(case: poison.Run, tmp_path: Path) -> None:
     root = tmp_path / "root"
@@ -301,6 +339,17 @@ def test_what_cannot_work_is_one_line(
     assert told in last
     assert before in ([], ["planned 1 inputs, 1 shards in all"])
     assert not ended.stdout
+
+
+@pytest.mark.parametrize("endpoint", ["user:secret@host:9", "http://user:sec/ret@host"])
+def test_an_endpoint_that_is_none_is_told_without_its_password(
+    endpoint: str, s3_location: str, tmp_path: Path
+) -> None:
+    flags = ("--input", f"{s3_location}/in", "--output", f"{s3_location}/out")
+    ended = run(tmp_path, *flags, environment={"AWS_ENDPOINT_URL": endpoint, **WITHOUT_RAY})
+    assert ended.code == 1, ended.stderr
+    assert "AWS_ENDPOINT_URL" in ended.error
+    assert "sec" not in ended.error
 
 
 @pytest.mark.parametrize("name", ["AWS_ENDPOINT_URL", "AWS_SECRET_ACCESS_KEY"])

@@ -115,11 +115,32 @@ def test_other_settings_are_refused(
     Run(store, verb, config)
 
 
-@pytest.mark.parametrize("damage", [b"", b"{", b"[]", b'{"version": 2}', b"\xff"])
+@pytest.mark.parametrize("name", ["images/a.png", "metrics/a", "summary.json", "run.json"])
+def test_files_of_others_are_never_written_over(store: Store, name: str) -> None:
+    store.put(name, b"theirs")
+    with pytest.raises(UsageError, match=r"but no plan\.json: choose another output"):
+        Run(store, "reconstruct", CONFIG)
+
+
+@pytest.mark.parametrize(
+    "damage", [b"", b"{", b"[]", b'{"version": 1}', b'{"version": 2}', b"\xff"]
+)
 def test_a_damaged_plan_is_refused(store: Store, damage: bytes) -> None:
     store.put("plan.json", damage)
     with pytest.raises(UsageError, match=r"plan\.json"):
         Run(store, "reconstruct", CONFIG)
+
+
+@pytest.mark.parametrize("damage", [b"", b"PAR1", b"{}"])
+def test_damaged_state_is_one_line(store: Store, damage: bytes) -> None:
+    run = do_run(store)
+    shard = next(run.shards())
+    for key in (f"plan/{shard.part}", f"commits/{shard.plan_id}-000000.json"):
+        store.put(key, damage)
+    with pytest.raises(UsageError, match=r"plan/.* is damaged: choose another output"):
+        read_shard(store, shard)
+    with pytest.raises(UsageError, match=r"commits/.* is damaged: choose another output"):
+        read_commit(store, shard)
 
 
 def test_a_missing_part_of_the_plan_says_what_to_do(store: Store) -> None:

@@ -29,6 +29,7 @@ def companions(folder: Path) -> Companions[str]:
     ("key", "there"),
     [
         *(("a.png", "a.png"), ("a.png", "a.jpg"), ("a.jpg", "a.png"), ("a.JPG", "a.tiff")),
+        *(("a.png", "a.PNG"), ("a.jpg", "a.JPEG")),
         *(("x/y/a.gif", "x/y/a.webp"), ("a", "a"), ("a", "a.png"), (".a", ".a.png")),
         *(
             ("a.b.png", "a.b.jpeg"),

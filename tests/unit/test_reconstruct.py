@@ -7,8 +7,7 @@ from typing import Any
 import pytest
 
 from jobs._run import Job
-from jobs.reconstruct import LARGEST_BLOCK, Reconstruct, reconstruct
-from redaction_core import loading
+from jobs.reconstruct import Reconstruct, reconstruct
 from redaction_core.checkpoints import save_model
 from redaction_core.errors import CheckpointError, UsageError
 from tests.unit.networks import small
@@ -18,6 +17,12 @@ FREE = {
     *("output", "shard_size", "workers", "cpus_per_worker", "gpus_per_worker"),
     *("max_failure_rate", "extend", "overwrite", "dry_run"),
 }
+
+
+def save_other() -> None:
+    architecture = {"width": 8, "blocks": 2}
+    config = {"network": "enhancer", "architecture": architecture}
+    save_model("other", small("enhancer"), config)
 
 
 def config(**values: Any) -> Reconstruct:  # noqa: ANN401 - flags of every kind
@@ -30,6 +35,8 @@ def jobs(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[Job]:
     found: list[Job] = []
     monkeypatch.setattr("jobs._run.execute", lambda job, _: found.append(job) or 0)
     monkeypatch.chdir(tmp_path)
+    for folder in ("clean", "masks"):
+        Path(folder).mkdir()
     return found
 
 
@@ -60,6 +67,9 @@ def test_flags_that_make_no_sense_are_refused(values: dict[str, Any]) -> None:
         {"network": "enhancer", "redact": "box:4x4@center"},
         {"network": "enhancer", "masks": "masks"},
         {"input": "http://somewhere"},
+        {"input": "s3:/bucket/one/slash"},
+        {"masks": "nowhere"},
+        {"originals": "nowhere"},
     ],
 )
 def test_what_no_network_does_is_refused(jobs: list[Job], values: dict[str, Any]) -> None:
@@ -96,11 +106,7 @@ def test_the_network_follows_from_the_redaction(
 
 def test_a_run_is_known_by_everything_that_changes_its_bytes(jobs: list[Job]) -> None:
     """A flag that is added later belongs to one of the two kinds."""
-    save_model(
-        "other",
-        small("enhancer"),
-        {"network": "enhancer", "architecture": {"width": 8, "blocks": 2}},
-    )
+    save_other()
     save_model(
         "holes", small("redacto-baseline"), {"network": "redacto-baseline", "architecture": {}}
     )
@@ -134,8 +140,10 @@ def test_a_run_is_known_by_everything_that_changes_its_bytes(jobs: list[Job]) ->
 
 
 def test_what_the_flags_say_reaches_the_workers(jobs: list[Job], tmp_path: Path) -> None:
+    save_other()
     reconstruct(
         config(
+            model="other",
             originals="clean",
             block_size=5,
             block_value="nearest",
@@ -154,10 +162,8 @@ def test_what_the_flags_say_reaches_the_workers(jobs: list[Job], tmp_path: Path)
     assert (task.block_size, task.nearest, task.format, task.seed) == (5, True, "jpeg", 3)
     assert (task.max_pixels, task.max_bytes) == (77, 99)
     assert task.originals.location == str(tmp_path / "clean")
+    # Workers may start in another folder.
+    assert task.model == str(tmp_path / "other")
     assert (task.inputs.location, task.masks, task.redaction) == (str(tmp_path / "in"), None, None)
     assert (given["precision"], given["threads"]) == ("float32", 1)
     assert job.suffix == ".jpg"
-
-
-def test_jobs_and_core_agree_on_the_largest_block() -> None:
-    assert LARGEST_BLOCK == loading.LARGEST_BLOCK

@@ -131,8 +131,9 @@ def test_the_whole_share_of_failures_is_told(
 def test_an_empty_input_is_refused(tmp_path: Path) -> None:
     (tmp_path / "in").mkdir()
 
-    with pytest.raises(UsageError, match="holds no files"):
-        execute(job(tmp_path), flags())
+    for dry_run in (False, True):
+        with pytest.raises(UsageError, match="holds no files"):
+            execute(job(tmp_path), flags(dry_run=dry_run))
     assert files(tmp_path) == {}
 
 

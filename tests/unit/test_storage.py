@@ -215,7 +215,12 @@ def test_a_missing_root(store: Store, tmp_path: Path) -> None:
         list(store.list())
     assert list(store.list(missing_ok=True)) == []
     store.check()
+    with pytest.raises(UsageError, match="no such folder"):
+        store.check(to_read=True)
     assert files(tmp_path) == []
+    (tmp_path / "root").mkdir()
+    store.check(to_read=True)
+    (tmp_path / "root").rmdir()
     (tmp_path / "root").write_bytes(b"")
     for missing_ok in (True, False):
         with pytest.raises(UsageError, match="not a folder"):
