@@ -279,7 +279,7 @@ def test_no_credentials_at_all(
         open_store(s3_location)
     monkeypatch.setenv("AWS_ENDPOINT_URL", "no url")
     monkeypatch.delenv("AWS_PROFILE")
-    with pytest.raises(StorageError, match="no url"):
+    with pytest.raises(StorageError, match="the endpoint is no http"):
         open_store(s3_location)
 
 
