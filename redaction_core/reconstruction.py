@@ -110,8 +110,9 @@ class Reconstruction:
         gate = Gate(2 * _WINDOW_VALUES)
         chroma = _Chroma()
         rows: list[dict[str, Any] | Future[dict[str, Any]]] = []
-        stores = (self.task.inputs, self.task.outputs)
-        threads = max(torch.get_num_threads(), *(store.in_flight for store in stores))
+        task = self.task
+        stores = (task.inputs, task.outputs, task.originals, task.masks)
+        threads = max(torch.get_num_threads(), *(store.in_flight for store in stores if store))
         # Two pools: loads may all be waiting at the gate, which finishing opens.
         with ThreadPoolExecutor(threads) as loaders, ThreadPoolExecutor(threads) as finishers:
 
