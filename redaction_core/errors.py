@@ -22,9 +22,9 @@ class Failure(StrEnum):
     NAME_COLLISION = auto()
     """The output name belongs to another input."""
     NOT_FOUND = auto()
-    """Listed when the run was planned, gone when it was read."""
+    """Gone since the run was planned, or the web server has none of it (404, 410)."""
     UNREADABLE = auto()
-    """No permission, or not a regular file."""
+    """No permission, or not a regular file; in an archive: a link, encrypted, damaged."""
     INPUT_CHANGED = auto()
     """Its size or version differs from the plan's."""
     EMPTY_FILE = auto()
@@ -39,6 +39,34 @@ class Failure(StrEnum):
     """An image that ends early or is corrupt."""
     UNSUPPORTED = auto()
     """An image in a form we do not handle."""
+    TOO_SMALL = auto()
+    """A side of the picture is shorter than asked for."""
+    BAD_URL = auto()
+    """Not an http or https URL with a host."""
+    DNS = auto()
+    """The name of the host does not resolve."""
+    PRIVATE_ADDRESS = auto()
+    """The host is, resolves to, or redirects to an address that is not public."""
+    CONNECTION = auto()
+    """The server cannot be reached, breaks off, or does not speak HTTP or TLS as it should."""
+    TIMEOUT = auto()
+    """No answer, or no end of it, in the time a URL has (408 too)."""
+    INCOMPLETE_BODY = auto()
+    """The body ended before its announced length."""
+    FORBIDDEN = auto()
+    """The server refuses it to us (401, 402, 403, 407, 451)."""
+    RATE_LIMITED = auto()
+    """The server asks to come back later than the URL's time allows (429)."""
+    CLIENT_ERROR = auto()
+    """Another answer that says the request is at fault (4xx), or no answer of HTTP's at all."""
+    SERVER_ERROR = auto()
+    """The server fails (5xx)."""
+    BAD_REDIRECT = auto()
+    """A loop of redirects, too many, or one that leads to no URL."""
+    ROBOTS_TXT = auto()
+    """The host's robots.txt forbids it."""
+    ROBOTS_TAG = auto()
+    """The answer's X-Robots-Tag forbids the use of the image for data sets."""
     NOT_PIXELATED = auto()
     """No grid of blocks was found, and none was given."""
     ORIGINAL_MISSING = auto()
