@@ -6,6 +6,7 @@ import json
 import math
 import sys
 import time
+from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -60,6 +61,7 @@ class RunFlags:
 
 _INTERRUPTED = 130
 _REPORT_EVERY_S = 2.0
+_CLASSES = 5  # of failures, named in a line of progress
 
 
 def run_command(config_class: type[_Config], job: Callable[[_Config], int]) -> None:
@@ -99,7 +101,7 @@ class Progress:
         self._verb = verb
         self._inputs = inputs
         self._done = 0
-        self._failed = 0
+        self._failures: Counter[str] = Counter()
         self._started = self._said = time.monotonic()
         self._first: tuple[float, int] | None = None
 
@@ -107,7 +109,7 @@ class Progress:
         """Count a finished shard."""
         now = time.monotonic()
         self._done += totals.inputs
-        self._failed += totals.failed
+        self._failures += totals.failures
         # The first shard waits for workers to start; the rate is that of the others.
         if self._first is None:
             self._first = (now, self._done)
@@ -119,7 +121,10 @@ class Progress:
             since, before = self._started, 0
         rate = (self._done - before) / max(now - since, 1e-3)
         left_s = (self._inputs - self._done) / max(rate, 1e-3)
-        failed = f", {self._failed} failed" if self._failed else ""
+        failed = f", {self._failures.total()} failed" if self._failures else ""
+        if self._failures:
+            classes = (f"{name} {count}" for name, count in self._failures.most_common(_CLASSES))
+            failed += f" ({', '.join(classes)})"
         say(
             f"{self._verb}: {self._done} of {self._inputs}{failed}, "
             f"{rate:.0f} images/s, {_duration(left_s)} left"

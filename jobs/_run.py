@@ -3,51 +3,25 @@
 from __future__ import annotations
 
 import itertools
-import math
 import os
 import secrets
 import time
-from collections import Counter
-from dataclasses import dataclass
 from importlib.metadata import version
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from jobs._command import Progress, RunFlags, print_result, say
-from redaction_core.commits import Round, Run, remove_run
-from redaction_core.errors import Failure, UsageError
-from redaction_core.plan import PlannedInput, planned, shards
+from jobs._dry_run import no_inputs, tell_plan
+from jobs._verb import Finished, Job, Verb
+from redaction_core.commits import Run, ShardRef, remove_run
+from redaction_core.errors import UsageError
+from redaction_core.plan import PlannedInput, shards
 from redaction_core.totals import Totals
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
-    from jobs._verb import Verb
-    from redaction_core.storage import Store
-
-ESTIMATE = (
-    "Results are statistical estimates made by a network, "
-    "not evidence of who or what was in the pictures."
-)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Job:
-    """One verb with its inputs, ready to run."""
-
-    verb: str
-    inputs: Store
-    suffix: str
-    """Suffix of the outputs."""
-    config: Mapping[str, Any]
-    """What changes the bytes of the output, as JSON values."""
-    shards: Verb
-    guess_s: Callable[[], float]
-    """Measures roughly how long one input takes on one worker."""
-
-    @property
-    def outputs(self) -> Store:
-        """Where the run lies."""
-        return self.shards.output
+_Item = TypeVar("_Item")
+_Result = TypeVar("_Result")
 
 
 def execute(job: Job, flags: RunFlags) -> int:
@@ -56,47 +30,65 @@ def execute(job: Job, flags: RunFlags) -> int:
     Raises UsageError for refused outputs, StorageError when storage fails.
     """
     started = time.monotonic()
-    _refuse_overlap(job.inputs, job.outputs)
+    _refuse_overlap(job.source, job.outputs.location)
     job.outputs.check()
     if flags.dry_run:
-        _tell_plan(job, flags)
+        tell_plan(job, flags)
         return 0
     replaces = flags.overwrite and remove_run(job.outputs)
     if replaces:
         say("removed what the earlier run wrote")
-    run = Run(job.outputs, job.verb, job.config, replaces=replaces)
+    run = Run(job.outputs, job.verb, job.config, layout=job.layout, replaces=replaces)
     _plan(job, run, flags)
-    _run_pending(job, run, flags)
-    totals = _sum_up(run)
-    if not run.finished:
-        summary = {"verb": job.verb, **_result(totals), "note": ESTIMATE}
-        run.finish(summary, {"config": run.config, "plans": run.plan_ids, **_versions()})
+    cluster = Cluster(job, flags)
+    # A rerun of the same command ends the retries that were begun, and begins no others.
+    if not _run_pending(job, run, cluster) and job.retry is not None:
+        _add_round(run, job.retry(run), flags, retries=True)
+        _run_pending(job, run, cluster)
+    summary = _finish(job, run, cluster)
     seconds = round(time.monotonic() - started, 1)
-    failed = totals.failed / max(1, totals.inputs)
-    complete = failed <= flags.max_failure_rate
+    failed, inputs = summary["failed"], summary["inputs"]
+    complete = failed <= flags.max_failure_rate * inputs
     print_result(
         {
             "verb": job.verb,
             "status": "complete" if complete else "too_many_failures",
             "output": job.outputs.location,
-            **_result(totals),
+            **summary,
             "seconds": seconds,
         }
     )
     if not complete:
         say(
-            f"error: {totals.failed} of {totals.inputs} inputs failed, more than "
+            f"error: {failed} of {inputs} inputs failed, more than "
             f"--max-failure-rate {flags.max_failure_rate:g}: see `failure` in "
-            f"{job.outputs.location}/{job.shards.table}"
+            f"{job.outputs.location}/{job.failures_table}"
         )
     return 0 if complete else 1
 
 
+def _finish(job: Job, run: Run, cluster: Cluster) -> Mapping[str, Any]:
+    """Give the summary of a finished run, or finish it."""
+    if run.finished:
+        told = {"verb": job.verb, "note": job.note}
+        return {name: value for name, value in run.summary().items() if name not in told}
+    if job.last_pass is None:
+        finished = Finished(summary=_result(_sum_up(run)))
+    else:
+        finished = job.last_pass(run, cluster)
+    summary = {"verb": job.verb, **finished.summary, "note": job.note}
+    info = {"config": run.config, "plans": run.plan_ids, **_versions(job)}
+    run.finish(summary, info, parts=finished.parts)
+    return finished.summary
+
+
 def _plan(job: Job, run: Run, flags: RunFlags) -> None:
     if not run.rounds:
-        _add_round(job, run, _listed(job, run), flags)
+        _add_round(run, job.listed(()), flags)
+        if not run.rounds:
+            raise no_inputs(job)
         return
-    changes = run.changes(_listed(job, run))
+    changes = run.changes(job.listed(run.planned()))
     changes.refuse_changed()
     say(
         f"going on with {run.inputs} planned inputs; since then {changes.new} are new "
@@ -105,49 +97,78 @@ def _plan(job: Job, run: Run, flags: RunFlags) -> None:
     if not changes.new:
         return
     if flags.extend:
-        _add_round(job, run, run.new_inputs(_listed(job, run)), flags)
+        _add_round(run, run.new_inputs(job.listed(run.planned())), flags)
     else:
         say(f"left out are the {changes.new} new ones: --extend adds them")
 
 
-def _add_round(job: Job, run: Run, inputs: Iterator[PlannedInput], flags: RunFlags) -> None:
+def _add_round(
+    run: Run, inputs: Iterator[PlannedInput], flags: RunFlags, *, retries: bool = False
+) -> None:
     first = next(inputs, None)
-    if first is None and not run.rounds:
-        raise _no_files(job)
-    before = run.inputs
+    count = 0
     if first is not None:
+        known = len(run.rounds)
         run.add_round(
             shards(itertools.chain([first], inputs), flags.shard_size),
             shard_size=flags.shard_size,
+            retries=retries,
         )
-    say(f"planned {run.inputs - before} inputs, {run.shard_count} shards in all")
+        count = sum(each.inputs for each in run.rounds[known:])
+    what = "inputs to try again" if retries else "inputs"
+    say(f"planned {count} {what}, {run.shard_count} shards in all")
 
 
-def _no_files(job: Job) -> UsageError:
-    return UsageError(f"{job.inputs.location} holds no files")
-
-
-def _listed(job: Job, run: Run | None) -> Iterator[PlannedInput]:
-    return planned(job.inputs.list(), job.suffix, run.planned() if run else ())
-
-
-def _run_pending(job: Job, run: Run, flags: RunFlags) -> None:
+def _run_pending(job: Job, run: Run, cluster: Cluster) -> bool:
+    """Run the shards that are not done; says whether inputs that had failed were among them."""
     pending = list(run.pending())
     if not pending:
-        return
+        return False
     done = run.shard_count - len(pending)
     if done:
         say(f"{done} of {run.shard_count} shards are done already")
-    # Ray takes seconds to import; a finished or refused run needs none of it.
-    _prepare_ray()
-    from jobs._shards import connect, run_shards, size_pool
-
-    connect()
-    sizes = {shard: size for each in run.rounds for shard, size in _shard_sizes(each)}
+    sizes = {shard.number: size for each in run.rounds for shard, size in each.sized_shards()}
     progress = Progress(job.verb, sum(sizes[shard.number] for shard in pending))
-    pool = size_pool(flags.workers, flags.cpus_per_worker, flags.gpus_per_worker)
-    for totals in run_shards(job.shards, pool, pending):
+    for totals in cluster.run_shards(pending):
         progress.add(totals)
+    retried = {each.plan_id for each in run.rounds if each.retries}
+    return any(shard.plan_id in retried for shard in pending)
+
+
+class Cluster:
+    """The Ray cluster, joined when it is first needed: a finished or refused run needs none."""
+
+    def __init__(self, job: Job, flags: RunFlags) -> None:
+        self._job = job
+        self._flags = flags
+        self._verb: Verb | None = None
+
+    def run_shards(self, pending: Sequence[ShardRef]) -> Iterator[Totals]:
+        """Run shards; yields the totals of each as it is committed."""
+        verb = self._joined()
+        from jobs._shards import run_shards, size_pool
+
+        flags = self._flags
+        pool = size_pool(flags.workers, flags.cpus_per_worker, flags.gpus_per_worker)
+        yield from run_shards(verb, pool, pending)
+
+    def map(
+        self, function: Callable[[_Item], _Result], items: Iterable[_Item]
+    ) -> Iterator[_Result]:
+        """Call a function of an importable module with each item, somewhere on the cluster."""
+        self._joined()
+        from jobs._shards import map_tasks
+
+        yield from map_tasks(function, items)
+
+    def _joined(self) -> Verb:
+        if self._verb is None:
+            _prepare_ray()
+            from jobs._shards import connect
+
+            connect()
+            self._verb = self._job.on_cluster(self._job.shards)
+        return self._verb
 
 
 def _prepare_ray() -> None:
@@ -178,75 +199,16 @@ def _result(totals: Totals) -> dict[str, Any]:
     }
 
 
-def _versions() -> dict[str, Any]:
+def _versions(job: Job) -> dict[str, Any]:
     names = ("ray", "torch", "numpy", "pillow", "pyarrow")
-    return {"versions": {name: version(name) for name in names}, "note": ESTIMATE}
+    return {"versions": {name: version(name) for name in names}, "note": job.note}
 
 
-def _tell_plan(job: Job, flags: RunFlags) -> None:
-    """Print what a run would do; nothing is written."""
-    replaces = flags.overwrite and job.outputs.exists("plan.json")
-    run = None if replaces else Run(job.outputs, job.verb, job.config)
-    count = size = 0
-    failures: Counter[Failure] = Counter()
-    for item in _listed(job, run):
-        count += 1
-        size += item.size
-        failures.update([item.failure] if item.failure else [])
-    if not count and (run is None or not run.rounds):
-        raise _no_files(job)
-    plan: dict[str, Any] = {
-        "verb": job.verb,
-        "dry_run": True,
-        "inputs": count,
-        "bytes": size,
-        "shards": math.ceil(count / flags.shard_size),
-        "collisions": failures[Failure.NAME_COLLISION],
-        "bad_names": failures[Failure.BAD_NAME],
-        "unreadable": failures[Failure.UNREADABLE],
-        "shards_done": 0,
-        "replaces_run": replaces,
-    }
-    left = count
-    if run is not None and run.rounds:
-        changes = run.changes(_listed(job, run))
-        pending = {shard.number for shard in run.pending()}
-        left = sum(
-            size for each in run.rounds for shard, size in _shard_sizes(each) if shard in pending
-        )
-        plan |= {
-            "shards": run.shard_count,
-            "shards_done": run.shard_count - len(pending),
-            "new": changes.new,
-            "changed": changes.changed,
-            "gone": changes.gone,
-        }
-        left += changes.new if flags.extend else 0
-    workers = flags.workers or max(1, int((os.cpu_count() or 1) / flags.cpus_per_worker))
-    # Of this machine, and for images of 224x224: no more than a hint.
-    plan["left"] = left
-    plan["estimated_seconds"] = round(left * job.guess_s() / workers, 1)
-    for name, value in plan.items():
-        say(f"{name:>18}  {value}")
-    if plan.get("changed"):
-        say("a run would be refused, as inputs changed since they were planned")
-    print_result(plan)
-
-
-def _shard_sizes(plan: Round) -> Iterator[tuple[int, int]]:
-    """Yield the number and the inputs' count of each shard of a round."""
-    left = plan.inputs
-    for shard in plan.shards():
-        yield shard.number, min(left, plan.shard_size)
-        left -= plan.shard_size
-
-
-def _refuse_overlap(inputs: Store, outputs: Store) -> None:
-    one, two = (_comparable(store.location) for store in (inputs, outputs))
+def _refuse_overlap(inputs: str, outputs: str) -> None:
+    one, two = (_comparable(location) for location in (inputs, outputs))
     if one.startswith(two) or two.startswith(one):
         raise UsageError(
-            f"input {inputs.location} and output {outputs.location} lie in each other: "
-            "choose an output elsewhere"
+            f"input {inputs} and output {outputs} lie in each other: choose an output elsewhere"
         )
 
 

@@ -7,18 +7,18 @@ never pass through Ray. Whatever kills a worker or the driver, storage holds wha
 from __future__ import annotations
 
 import contextlib
-import io
 import json
 import logging
 import os
 import socket
 import sys
+import threading
 from dataclasses import asdict, dataclass
+from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 import ray
 import ray.data
 from ray.exceptions import RayActorError
@@ -31,6 +31,7 @@ from redaction_core.commits import (
     begin_attempt,
     commit_shard,
     end_attempt,
+    part_bytes,
     part_key,
     read_commit,
     read_shard,
@@ -46,7 +47,7 @@ from redaction_core.errors import (
 from redaction_core.totals import Totals
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from jobs._verb import Outcome, Verb, Work
     from redaction_core.plan import PlannedInput
@@ -57,6 +58,10 @@ _CONNECT_S = 10
 _QUEUE = 4
 """With so many shards for each worker, the next one is queued with it."""
 _STDERR = 2  # the descriptor
+_TASK_RETRIES = 3  # where a machine is lost
+
+_Item = TypeVar("_Item")
+_Result = TypeVar("_Result")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -165,14 +170,45 @@ def run_shards(verb: Verb, pool: Pool, shards: Sequence[ShardRef]) -> Iterator[T
             size=min(pool.workers, len(rows)),
             # A worker waits a tenth of a second for what comes next, if nothing is queued with
             # it; of a few shards, a queue at one worker would leave the others idle at the end.
-            max_tasks_in_flight_per_actor=2 if len(rows) >= _QUEUE * pool.workers else 1,
+            max_tasks_in_flight_per_actor=verb.at_once + (len(rows) >= _QUEUE * pool.workers),
+            enable_true_multi_threading=verb.at_once > 1,
         ),
+        max_concurrency=verb.at_once,
     )
     kinds = {kind.__name__: kind for kind in (StorageError, UsageError, CheckpointError)}
     for row in done.iter_rows():
         if row["error"] is not None:
             raise kinds.get(row["error_kind"], StorageError)(row["error"])
         yield Totals.of_json(json.loads(row["totals"]))
+
+
+def map_tasks(function: Callable[[_Item], _Result], items: Iterable[_Item]) -> Iterator[_Result]:
+    """Call a function of an importable module with each item on the cluster; in any order.
+
+    As many at once as the cluster has processors, each with one. Raises what the function raised
+    on purpose.
+    """
+    task: Any = ray.remote(max_retries=_TASK_RETRIES)(_caught)
+    room = max(1, int(ray.cluster_resources().get("CPU", 1)))  # type: ignore[no-untyped-call]
+    running: list[Any] = []
+    left = iter(items)
+    while True:
+        running += (task.remote(function, item) for item in islice(left, room - len(running)))
+        if not running:
+            return
+        (done, *_), running = ray.wait(running)
+        result = ray.get(done)
+        if isinstance(result, RedactionCoreError):
+            raise result
+        yield result
+
+
+def _caught(function: Callable[[_Item], _Result], item: _Item) -> _Result | RedactionCoreError:
+    """Return an error that was raised on purpose: Ray would make a stack trace of it."""
+    try:
+        return function(item)
+    except RedactionCoreError as error:
+        return error
 
 
 class ShardWorker:
@@ -182,6 +218,7 @@ class ShardWorker:
         self._verb = verb
         self._pool = pool
         self._work: Work | None = None
+        self._opening = threading.Lock()
 
     def __call__(self, batch: pa.Table) -> pa.Table:
         """Do one shard; an error of storage comes back as a row, not as a stack trace."""
@@ -196,13 +233,14 @@ class ShardWorker:
         store = self._verb.output
         if (there := read_commit(store, shard)) is not None:
             return there
-        if self._work is None:
-            self._work = self._verb.open_work(self._pool.gpus > 0)
+        with self._opening:
+            self._work = self._work or self._verb.open_work(self._pool.gpus > 0)
+        work = self._work
         attempt = begin_attempt(store, shard)
         try:
             inputs = read_shard(store, shard)
             apart = attempt.deaths >= DEATHS
-            outcomes = self._apart(inputs) if apart else [self._work.run(inputs)]
+            outcomes = self._apart(inputs) if apart else [work.run(inputs)]
             written = self._write(shard, inputs, outcomes)
             commit = commit_shard(store, shard, written)
             if commit == written:
@@ -217,20 +255,22 @@ class ShardWorker:
     def _write(
         self, shard: ShardRef, inputs: Sequence[PlannedInput], outcomes: Sequence[Outcome]
     ) -> Commit:
-        rows = [row for outcome in outcomes for row in outcome.rows]
         totals = Totals()
+        failed: dict[str, str] = {}
         for outcome in outcomes:
             totals.add(outcome.totals)
-        buffer = io.BytesIO()
-        table = pa.Table.from_pylist(rows, schema=self._verb.schema)
-        pq.write_table(table, buffer, compression="zstd")
-        part = part_key(self._verb.table, shard, buffer.getvalue())
-        self._verb.output.put_if_absent(part, buffer.getvalue())
-        failed = {row["key"] for row in rows if row["failure"] is not None}
+            failed |= outcome.failed
+        parts = []
+        for table, schema in self._verb.tables.items():
+            rows = [row for outcome in outcomes for row in outcome.tables.get(table, ())]
+            if rows:
+                data = part_bytes(rows, schema)
+                parts.append(part_key(table, shard.number, data))
+                self._verb.output.put_if_absent(parts[-1], data)
         unwritten = (item.output for item in inputs if item.key in failed and item.output)
         return Commit(
             shard=shard.number,
-            parts=(part,),
+            parts=tuple(parts),
             unwritten=tuple(unwritten),
             totals=totals.to_json(),
         )
@@ -259,9 +299,11 @@ class ShardWorker:
 
 def _strays(inputs: Sequence[PlannedInput], outcomes: Sequence[Outcome]) -> Iterator[str]:
     """Name the images that must not be there, as their inputs failed; not what is not ours."""
-    rows = (row for outcome in outcomes for row in outcome.rows)
     failed = {
-        row["key"] for row in rows if row["failure"] not in (None, str(Failure.OUTPUT_CONFLICT))
+        key
+        for outcome in outcomes
+        for key, failure in outcome.failed.items()
+        if failure != Failure.OUTPUT_CONFLICT
     }
     yield from (IMAGES + item.output for item in inputs if item.output and item.key in failed)
 

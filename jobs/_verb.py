@@ -1,27 +1,42 @@
-"""What a verb tells the workers that run its shards; known without Ray."""
+"""What a verb tells those that run it, on the driver and on the workers; known without Ray."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+
+from redaction_core.commits import Layout
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 
     import pyarrow as pa
 
+    from redaction_core.commits import Run
     from redaction_core.errors import InputError
     from redaction_core.plan import PlannedInput
     from redaction_core.storage import Store
     from redaction_core.totals import Totals
+
+ESTIMATE = (
+    "Results are statistical estimates made by a network, "
+    "not evidence of who or what was in the pictures."
+)
+
+_Item = TypeVar("_Item")
+_Result = TypeVar("_Result")
 
 
 class Outcome(Protocol):
     """What became of some inputs."""
 
     @property
-    def rows(self) -> list[dict[str, Any]]:
-        """One row an input, in order."""
+    def tables(self) -> Mapping[str, Sequence[Mapping[str, Any]]]:
+        """The rows of every table, in order; every input has a row in one of them."""
+
+    @property
+    def failed(self) -> Mapping[str, str]:
+        """Keys of the inputs without a result, and why."""
 
     @property
     def totals(self) -> Totals:
@@ -32,7 +47,7 @@ class Work(Protocol):
     """What a verb does with the inputs of a shard."""
 
     def run(self, inputs: Sequence[PlannedInput]) -> Outcome:
-        """Do them all; every input gives one row."""
+        """Do them all; with `at_once`, called from several threads."""
 
     def failure(self, item: PlannedInput, error: InputError) -> Outcome:
         """Give the outcome of an input that could not be tried."""
@@ -45,6 +60,58 @@ class Verb:
     output: Store
     open_work: Callable[[bool], Work]
     """Called once a worker, with True where the worker has a GPU."""
-    table: str
-    """Folder of the Parquet parts."""
-    schema: pa.Schema
+    tables: Mapping[str, pa.Schema]
+    """Folders of Parquet parts, and what is in them; a shard has a part where it has rows."""
+    at_once: int = 1
+    """Shards that a worker works on at the same time, for work that mostly waits."""
+
+
+class Cluster(Protocol):
+    """The Ray cluster, as far as a last pass needs it."""
+
+    def map(
+        self, function: Callable[[_Item], _Result], items: Iterable[_Item]
+    ) -> Iterator[_Result]:
+        """Call a function of an importable module with each item, somewhere; in any order."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Finished:
+    """What a run adds up to: its summary, of JSON values, and the parts that make it up."""
+
+    summary: Mapping[str, Any]
+    """With `inputs` and `failed` at least."""
+    parts: Collection[str] | None = None
+    """None: those that the commits name."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Job:
+    """One verb with its inputs, ready to run."""
+
+    verb: str
+    source: str
+    """Location of the inputs."""
+    listed: Callable[[Iterable[PlannedInput]], Iterator[PlannedInput]]
+    """Lists the inputs by key, given those of earlier rounds; called more than once."""
+    config: Mapping[str, Any]
+    """What changes the bytes of the output, as JSON values."""
+    shards: Verb
+    guess_s: Callable[[], float]
+    """Measures roughly how long one input takes on one worker."""
+    layout: Layout = field(default_factory=Layout)
+    on_cluster: Callable[[Verb], Verb] = field(default=lambda verb: verb)
+    """Completes what workers are told once the cluster is there, such as with a handle to it."""
+    retry: Callable[[Run], Iterator[PlannedInput]] | None = None
+    """Inputs that failed and are to be tried again, once no shard is left undone."""
+    last_pass: Callable[[Run, Cluster], Finished] | None = None
+    """What is made of all commits at the end, if it is more than adding up their totals."""
+    failures_table: str = "metrics"
+    """Folder of the output that says what failed."""
+    note: str = ESTIMATE
+    """What everybody who opens the output should know."""
+
+    @property
+    def outputs(self) -> Store:
+        """Where the run lies."""
+        return self.shards.output

@@ -76,11 +76,12 @@ class Reconstruct(RunFlags):
 
 def reconstruct(config: Reconstruct) -> int:
     """Run the job; gives the exit code."""
-    from jobs._run import Job, execute
-    from jobs._verb import Verb
+    from jobs._run import execute
+    from jobs._verb import Job, Verb
     from redaction_core.checkpoints import load_model, shipped
     from redaction_core.images import SUFFIXES
     from redaction_core.loading import Task
+    from redaction_core.plan import planned
     from redaction_core.reconstruction import open_reconstruction
     from redaction_core.redaction import parse
     from redaction_core.schemas import METRICS
@@ -116,10 +117,10 @@ def reconstruct(config: Reconstruct) -> int:
     )
     job = Job(
         verb="reconstruct",
-        inputs=task.inputs,
-        suffix=SUFFIXES[config.format],
+        source=task.inputs.location,
+        listed=lambda earlier: planned(task.inputs.list(), SUFFIXES[config.format], earlier),
         config=_what_changes_bytes(config, task, model),
-        shards=Verb(output=task.outputs, open_work=open_work, table="metrics", schema=METRICS),
+        shards=Verb(output=task.outputs, open_work=open_work, tables={"metrics": METRICS}),
         guess_s=lambda: open_work(False).seconds_of_one(),  # noqa: FBT003 - on the CPU
     )
     return execute(job, config)

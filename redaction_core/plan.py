@@ -54,6 +54,7 @@ class PlannedInput:
     output: str | None = None
     failure: Failure | None = None
     detail: str | None = None
+    extra: str | None = None  # JSON: what the verb alone understands
 
 
 class Change(StrEnum):

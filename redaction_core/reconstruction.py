@@ -61,6 +61,16 @@ class Outcome:
     rows: list[dict[str, Any]]
     totals: Totals
 
+    @property
+    def tables(self) -> dict[str, list[dict[str, Any]]]:
+        """The rows, by the name of their table."""
+        return {"metrics": self.rows}
+
+    @property
+    def failed(self) -> dict[str, str]:
+        """Keys of the inputs without a result, and why."""
+        return {row["key"]: row["failure"] for row in self.rows if row["failure"] is not None}
+
 
 def open_reconstruction(
     gpu: bool,  # noqa: FBT001 - the one thing that workers differ in

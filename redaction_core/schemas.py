@@ -43,6 +43,7 @@ PLAN_PART: Final = pa.schema(
         pa.field("output", pa.string()),  # key below images/; null where the plan already failed it
         pa.field("failure", pa.string()),
         pa.field("detail", pa.string()),
+        pa.field("extra", pa.string()),  # JSON: what the verb alone understands
     ]
 )
 """The inputs of one shard, in the byte order of their keys."""

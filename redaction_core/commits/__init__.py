@@ -5,18 +5,24 @@
     attempts/<plan>-<shard>-<n>               an attempt that has not ended in order
     commits/<plan>-<shard>.json               a shard that is done; written last, if absent
     images/..., metrics/part-<shard>-<sha16>.parquet
+    marks/<plan>-<shard>-<sha16>.json         a part that the last pass replaced by a marked copy
     summary.json, run.json, _SUCCESS          written at the end, in this order
 
 Whatever dies, and whoever else runs, a rerun finds the shards without commit and does them again.
 
 shard     one shard, as the worker that does it sees it
+parts     Parquet parts: their bytes and their names
+marking   what a last pass over the whole run changes in the parts of a shard
+rounds    plan files: what was planned together
 run       the whole run, as its driver sees it
 removal   what --overwrite removes
 """
 
 from redaction_core.commits.layout import IMAGES
+from redaction_core.commits.parts import part_bytes, part_key
 from redaction_core.commits.removal import remove_run
-from redaction_core.commits.run import Changes, Round, Run
+from redaction_core.commits.rounds import Layout, Round
+from redaction_core.commits.run import Changes, Run
 from redaction_core.commits.shard import (
     Attempt,
     Commit,
@@ -24,7 +30,6 @@ from redaction_core.commits.shard import (
     begin_attempt,
     commit_shard,
     end_attempt,
-    part_key,
     read_commit,
     read_shard,
 )
@@ -34,12 +39,14 @@ __all__ = [
     "Attempt",
     "Changes",
     "Commit",
+    "Layout",
     "Round",
     "Run",
     "ShardRef",
     "begin_attempt",
     "commit_shard",
     "end_attempt",
+    "part_bytes",
     "part_key",
     "read_commit",
     "read_shard",

@@ -13,13 +13,14 @@ PLAN: Final = "plan/"
 COMMITS: Final = "commits/"
 ATTEMPTS: Final = "attempts/"
 IMAGES: Final = "images/"
-METRICS: Final = "metrics/"
+MARKS: Final = "marks/"
 SUMMARY: Final = "summary.json"
 INFO: Final = "run.json"
 SUCCESS: Final = "_SUCCESS"
 
-_PART: Final = re.compile(r"metrics/part-(\d{6,})-[0-9a-f]{16}\.parquet")
+_PART: Final = re.compile(r"[a-z]+/part-(\d{6,})-[0-9a-f]{16}\.parquet")
 _PLAN_PART: Final = re.compile(r"plan/\d{6,}-[0-9a-f]{16}\.parquet")
+_MARK: Final = re.compile(r"marks/[0-9a-f]{16}-\d{6,}-[0-9a-f]{16}\.json")
 _ATTEMPT: Final = re.compile(r"attempts/[0-9a-f]{16}-\d{6,}-(\d+)")
 
 
@@ -38,6 +39,11 @@ def shard_of_part(key: str) -> int:
     """Read the shard's number from the name of a part; -1 for a name that is not ours."""
     found = _PART.fullmatch(key)
     return int(found[1]) if found else -1
+
+
+def is_mark(key: str) -> bool:
+    """Say whether a name is that of the record of a marked part."""
+    return _MARK.fullmatch(key) is not None
 
 
 def is_plan_part(key: str) -> bool:

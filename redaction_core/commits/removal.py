@@ -6,15 +6,15 @@ from redaction_core.commits.layout import (
     ATTEMPTS,
     IMAGES,
     INFO,
-    METRICS,
+    MARKS,
     PLAN,
     SUCCESS,
-    SUMMARY,
     attempt_number,
+    is_mark,
     is_plan_part,
     shard_of_part,
 )
-from redaction_core.commits.run import Round, read_round
+from redaction_core.commits.rounds import Round, read_round
 from redaction_core.commits.shard import ShardRef, commit_key, read_commit, read_shard
 from redaction_core.errors import StorageError
 from redaction_core.storage import Store
@@ -31,12 +31,15 @@ def remove_run(store: Store) -> bool:
     if not rounds:
         return False
     # Without these, what is left is a run that is not done, however far the removal gets.
-    store.delete([SUCCESS, SUMMARY, INFO])
+    layout = rounds[0].layout
+    store.delete([SUCCESS, layout.summary, INFO, *layout.extras])
     for each in rounds:
         for shard in each.shards():
             _remove_shard(store, shard)
     count = sum(len(each.parts) for each in rounds)
-    _remove(store, METRICS, lambda key: shard_of_part(key) in range(count))
+    for table in layout.tables:
+        _remove(store, f"{table}/", lambda key: shard_of_part(key) in range(count))
+    _remove(store, MARKS, is_mark)
     _remove(store, ATTEMPTS, lambda key: attempt_number(key) > 0)
     store.sweep()
     _remove(store, PLAN, is_plan_part)

@@ -2,7 +2,7 @@
 
 import heapq
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
@@ -15,23 +15,20 @@ from redaction_core.commits.layout import (
     COMMITS,
     IMAGES,
     INFO,
-    METRICS,
     PLAN,
     SUCCESS,
-    SUMMARY,
     attempt_number,
-    damaged,
     json_bytes,
     read_json,
-    round_key,
     sha16,
     shard_of_part,
 )
+from redaction_core.commits.parts import plan_part
+from redaction_core.commits.rounds import ELSEWHERE, Layout, Round, read_round
 from redaction_core.commits.shard import (
     Commit,
     ShardRef,
     commit_key,
-    plan_part,
     read_commit,
     read_shard,
 )
@@ -40,38 +37,8 @@ from redaction_core.plan import Change, PlannedInput, compare, differences, fing
 from redaction_core.storage import Store
 
 _READERS: Final = 16
-_ELSEWHERE: Final = "choose another output"
 _READ_AHEAD: Final = 256  # commits
 _EXAMPLES: Final = 3
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Round:
-    """One plan file: the inputs that joined the run together."""
-
-    verb: str
-    config: Mapping[str, Any]
-    config_sha256: str
-    plan_id: str
-    round: int
-    first_shard: int
-    inputs: int
-    bytes: int
-    failures: int  # inputs that the plan itself failed
-    parts: tuple[str, ...]
-    shard_size: int
-    created: str
-    version: int = 1
-
-    @property
-    def key(self) -> str:
-        """Name of the plan file."""
-        return round_key(self.round)
-
-    def shards(self) -> Iterator[ShardRef]:
-        """Yield the shards of this round, in order."""
-        for number, part in enumerate(self.parts, self.first_shard):
-            yield ShardRef(number=number, plan_id=self.plan_id, part=part)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -103,7 +70,13 @@ class Run:
     """A run as its driver sees it. Several drivers may work on one run at once."""
 
     def __init__(
-        self, store: Store, verb: str, config: Mapping[str, object], *, replaces: bool = False
+        self,
+        store: Store,
+        verb: str,
+        config: Mapping[str, object],
+        *,
+        layout: Layout | None = None,
+        replaces: bool = False,
     ) -> None:
         """Read the plan of this output, if there is one.
 
@@ -117,16 +90,17 @@ class Run:
         self.store = store
         self.verb = verb
         self.config = dict(config)
+        self.layout = layout or Layout()
         self.rounds: list[Round] = []
         self._read_rounds()
         self._foreign: frozenset[str] = frozenset()
         if replaces:
             found = store.list(IMAGES, missing_ok=True)
             self._foreign = frozenset(entry.key for entry in found)
-        elif not self.rounds and (stands := _in_the_way(store)):
+        elif not self.rounds and (stands := self._in_the_way()):
             self._read_rounds()  # another driver may have planned since, and begun
             if not self.rounds:
-                raise UsageError(f"{store.location} has {stands} but no plan.json: {_ELSEWHERE}")
+                raise UsageError(f"{store.location} has {stands} but no plan.json: {ELSEWHERE}")
 
     @property
     def plan_ids(self) -> list[str]:
@@ -135,8 +109,8 @@ class Run:
 
     @property
     def inputs(self) -> int:
-        """Number of inputs, over all rounds."""
-        return sum(each.inputs for each in self.rounds)
+        """Number of inputs, over all rounds; one that was tried again counts once."""
+        return sum(each.inputs for each in self.rounds if not each.retries)
 
     @property
     def shard_count(self) -> int:
@@ -152,8 +126,16 @@ class Run:
             return False
         return bool(self.rounds) and found.get("plans") == self.plan_ids
 
-    def add_round(self, shards: Iterable[Sequence[PlannedInput]], *, shard_size: int) -> bool:
+    def add_round(
+        self,
+        shards: Iterable[Sequence[PlannedInput]],
+        *,
+        shard_size: int,
+        retries: bool = False,
+    ) -> bool:
         """Plan these inputs: the first round, or one that extends the run; nothing if empty later.
+
+        With `retries` they are inputs of earlier rounds that failed there, to be tried again.
 
         Streams. False: another driver planned this round first, with the same config; ours is
         dropped and theirs is the plan.
@@ -188,6 +170,8 @@ class Run:
             parts=tuple(names),
             shard_size=shard_size,
             created=datetime.now(UTC).isoformat(timespec="seconds"),
+            layout=self.layout,
+            retries=retries,
         )
         if number:
             self.store.delete([SUCCESS])
@@ -197,7 +181,7 @@ class Run:
 
     def planned(self) -> Iterator[PlannedInput]:
         """Read all inputs of all rounds, in the byte order of their keys; streams part by part."""
-        rounds = [self._round_inputs(each) for each in self.rounds]
+        rounds = [self._round_inputs(each) for each in self.rounds if not each.retries]
         return heapq.merge(*rounds, key=lambda item: item.key.encode())
 
     def changes(self, now: Iterable[PlannedInput]) -> "Changes":
@@ -254,38 +238,50 @@ class Run:
                         raise StorageError(f"shard {shard.number} is not done: run again")
                     yield commit
 
-    def finish(self, summary: Mapping[str, object], info: Mapping[str, object]) -> None:
+    def summary(self) -> dict[str, Any]:
+        """Read the summary of a finished run."""
+        return read_json(self.store, self.layout.summary)
+
+    def finish(
+        self,
+        summary: Mapping[str, object],
+        info: Mapping[str, object],
+        *,
+        parts: Collection[str] | None = None,
+    ) -> None:
         """End a run whose shards are all committed; may be repeated.
 
-        Removes attempts, and parts of committed shards that their commits do not name; writes
-        summary.json, run.json (info) and, last, `_SUCCESS`.
+        Removes attempts, and parts of committed shards that are not among `parts` (left out: those
+        that the commits name); writes the summary, run.json (info) and, last, `_SUCCESS`.
 
         Raises:
             StorageError: a shard has no commit, or another driver extended the run meanwhile.
         """
-        named = {part for commit in self.commits() for part in commit.parts}
+        if parts is None:
+            parts = {part for commit in self.commits() for part in commit.parts}
         known = len(self.rounds)
         self._read_rounds()
         if len(self.rounds) != known:
             raise StorageError("another run extended this output meanwhile: run again")
-        self.store.delete(
-            entry.key
-            for entry in self.store.list(METRICS, missing_ok=True)
-            if entry.key not in named and shard_of_part(entry.key) in range(self.shard_count)
-        )
+        for table in self.layout.tables:
+            self.store.delete(
+                entry.key
+                for entry in self.store.list(f"{table}/", missing_ok=True)
+                if entry.key not in parts and shard_of_part(entry.key) in range(self.shard_count)
+            )
         attempts = self.store.list(ATTEMPTS, missing_ok=True)
         self.store.delete(entry.key for entry in attempts if attempt_number(entry.key))
         self.store.sweep()
-        self.store.put(SUMMARY, json_bytes(summary))
+        self.store.put(self.layout.summary, json_bytes(summary))
         self.store.put(INFO, json_bytes(info))
         self.store.put(SUCCESS, json_bytes({"plans": self.plan_ids}))
 
     def _unless_taken(self, shard: Sequence[PlannedInput]) -> list[PlannedInput]:
         """Fail inputs under whose output's name something stands before they are even planned."""
-        keys = [f"{IMAGES}{item.output}" for item in shard]
-        if self.rounds:
+        keys = [f"{IMAGES}{item.output}" if item.output else None for item in shard]
+        if self.rounds and any(keys):
             with ThreadPoolExecutor(_READERS) as readers:
-                taken = list(readers.map(self.store.exists, keys))
+                taken = list(readers.map(lambda key: bool(key) and self.store.exists(key), keys))
         else:
             taken = [key in self._foreign for key in keys]
         detail = "another file, which no run wrote, stands under the output's name"
@@ -301,6 +297,14 @@ class Run:
                 self._refuse_other(plan)
             self.rounds.append(plan)
 
+    def _in_the_way(self) -> str | None:
+        """Name what stands where this run will write, and is not of a run."""
+        for table in dict.fromkeys((IMAGES.rstrip("/"), *self.layout.tables)):
+            if next(iter(self.store.list(f"{table}/", missing_ok=True)), None) is not None:
+                return f"files in {table}/"
+        files = (self.layout.summary, INFO, SUCCESS, *self.layout.extras)
+        return next((key for key in files if self.store.exists(key)), None)
+
     def _refuse_other(self, plan: Round) -> None:
         mine = {"verb": self.verb, **self.config}
         if changed := differences({"verb": plan.verb, **plan.config}, mine):
@@ -312,30 +316,3 @@ class Run:
     def _round_inputs(self, plan: Round) -> Iterator[PlannedInput]:
         for shard in plan.shards():
             yield from read_shard(self.store, shard)
-
-
-def _in_the_way(store: Store) -> str | None:
-    """Name what stands where a run will write, and is not of a run."""
-    for folder in (IMAGES, METRICS):
-        if next(iter(store.list(folder, missing_ok=True)), None) is not None:
-            return f"files in {folder}"
-    return next((key for key in (SUMMARY, INFO, SUCCESS) if store.exists(key)), None)
-
-
-def read_round(store: Store, number: int) -> Round | None:
-    """Read one plan file; None if there is none.
-
-    Raises:
-        UsageError: it is damaged, or another version of this package wrote it.
-    """
-    key = round_key(number)
-    try:
-        found = read_json(store, key)
-    except ObjectMissingError:
-        return None
-    if found.get("version") != 1:
-        raise UsageError(f"{key} in {store.location} is of another version: {_ELSEWHERE}")
-    try:
-        return Round(**{**found, "parts": tuple(found["parts"])})
-    except (KeyError, TypeError) as error:
-        raise damaged(store, key) from error

@@ -1,7 +1,7 @@
 """One shard, as the worker that does it sees it: inputs, attempts, the commit."""
 
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any, Final
 
@@ -16,7 +16,6 @@ from redaction_core.commits.layout import (
     damaged,
     json_bytes,
     read_json,
-    sha16,
 )
 from redaction_core.errors import Failure, ObjectMissingError, StorageError
 from redaction_core.plan import PlannedInput
@@ -112,19 +111,6 @@ def read_commit(store: Store, shard: ShardRef) -> Commit | None:
         )
     except (KeyError, TypeError) as error:
         raise damaged(store, commit_key(shard)) from error
-
-
-def part_key(folder: str, shard: ShardRef, data: bytes) -> str:
-    """Name a part by its shard and content: `<folder>/part-<shard>-<sha16>.parquet`."""
-    return f"{folder}/part-{shard.number:06d}-{sha16(data)}.parquet"
-
-
-def plan_part(shard: Sequence[PlannedInput]) -> bytes:
-    """Write the inputs of one shard as Parquet; the same inputs give the same bytes."""
-    table = pa.Table.from_pylist([asdict(item) for item in shard], schema=PLAN_PART)
-    out = io.BytesIO()
-    pq.write_table(table, out, compression="zstd")
-    return out.getvalue()
 
 
 def _planned_input(row: Mapping[str, Any]) -> PlannedInput:

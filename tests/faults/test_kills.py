@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from redaction_core.commits import begin_attempt
-from redaction_core.commits.run import read_round
+from redaction_core.commits.rounds import read_round
 from redaction_core.embedded_s3 import EmbeddedS3
 from redaction_core.storage import open_store
 from tests import poison

@@ -21,7 +21,7 @@ def inputs(tmp_path: Path) -> None:
     [
         (("--input", "{}/none", "--output", "{}/out"), 2, "no such folder"),
         (("--input", "{}/file", "--output", "{}/out"), 2, "not a folder"),
-        (("--input", "{}/empty", "--output", "{}/out"), 2, "holds no files"),
+        (("--input", "{}/empty", "--output", "{}/out"), 2, "holds no inputs"),
         (("--input", "http://host/a", "--output", "{}/out"), 2, "write s3://"),
         (("--input", "{}/in", "--output", "{}/in/out"), 2, "lie in each other"),
         (("--input", "{}/in", "--output", "{}/file"), 2, "not a folder"),

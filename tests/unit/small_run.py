@@ -40,7 +40,7 @@ def do_shard(store: Store, shard: ShardRef, worker: str = "") -> Commit:
     for item in good:
         store.put_if_absent(f"images/{item.output}", item.key.encode())
     data = "\n".join([worker, *(item.key for item in inputs)]).encode()
-    part = part_key("metrics", shard, data)
+    part = part_key("metrics", shard.number, data)
     store.put_if_absent(part, data)
     unwritten = tuple(item.output for item in inputs if item.output and item not in good)
     totals = {"inputs": len(inputs)}

@@ -180,4 +180,4 @@ def test_progress_counts_failures_and_hours(
     progress.add(totals)
 
     last = capsys.readouterr().err.splitlines()[-1]
-    assert last == "small: 20 of 8000, 20 failed, 1 images/s, 2h13m left"
+    assert last == "small: 20 of 8000, 20 failed (truncated 20), 1 images/s, 2h13m left"

@@ -231,8 +231,8 @@ def test_only_parts_that_no_commit_names_are_removed_at_the_end(store: Store) ->
     run = Run(store, "reconstruct", CONFIG)
     add_round(run)
     shard = next(run.pending())
-    orphan = part_key("metrics", shard, b"orphan")
-    later = part_key("metrics", ShardRef(number=9, plan_id="", part=""), b"of a later round")
+    orphan = part_key("metrics", shard.number, b"orphan")
+    later = part_key("metrics", 9, b"of a later round")
     for key in (orphan, later, "metrics/notes.txt", "metrics/part-1.parquet", "attempts/mine"):
         store.put(key, b"")
     do_run(store)

@@ -166,4 +166,6 @@ def test_what_the_flags_say_reaches_the_workers(jobs: list[Job], tmp_path: Path)
     assert task.model == str(tmp_path / "other")
     assert (task.inputs.location, task.masks, task.redaction) == (str(tmp_path / "in"), None, None)
     assert (given["precision"], given["threads"]) == ("float32", 1)
-    assert job.suffix == ".jpg"
+    (tmp_path / "in").mkdir(exist_ok=True)
+    (tmp_path / "in" / "a.png").touch()
+    assert [item.output for item in job.listed(())] == ["a.png.jpg"]

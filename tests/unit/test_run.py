@@ -1,6 +1,7 @@
 """A run from its plan to `_SUCCESS`; shards are committed by hand, where Ray would do them."""
 
 import json
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -9,11 +10,11 @@ from typing import Any
 import pytest
 
 from jobs._command import RunFlags
-from jobs._run import ESTIMATE, Job, execute
-from jobs._verb import Verb
+from jobs._run import execute
+from jobs._verb import ESTIMATE, Job, Verb
 from redaction_core.commits import Commit, Run, commit_shard, read_shard
 from redaction_core.errors import StorageError, UsageError
-from redaction_core.plan import planned, shards
+from redaction_core.plan import PlannedInput, planned, shards
 from redaction_core.schemas import METRICS
 from redaction_core.storage import open_store
 from redaction_core.totals import Totals
@@ -21,16 +22,20 @@ from redaction_core.totals import Totals
 
 def job(folder: Path, **changes: Any) -> Job:  # noqa: ANN401 - any field
     outputs = open_store(str(folder / "out"))
-    verb = Verb(output=outputs, open_work=partial(int), table="metrics", schema=METRICS)  # type: ignore[arg-type]  # never opened
+    verb = Verb(output=outputs, open_work=partial(int), tables={"metrics": METRICS})  # type: ignore[arg-type]  # never opened
     given = Job(
         verb="small",
-        inputs=open_store(str(folder / "in")),
-        suffix=".png",
+        source=str(folder / "in"),
+        listed=partial(listed, str(folder / "in")),
         config={"seed": 0},
         shards=verb,
         guess_s=lambda: 2.0,
     )
     return replace(given, **changes)
+
+
+def listed(folder: str, earlier: Iterable[PlannedInput]) -> Iterator[PlannedInput]:
+    return planned(open_store(folder).list(), ".png", earlier)
 
 
 def flags(**values: Any) -> RunFlags:  # noqa: ANN401 - any flag
@@ -46,7 +51,7 @@ def put(folder: Path, *names: str) -> None:
 def commit_all(given: Job, failures: int = 0) -> None:
     """Plan as the job would, and commit every shard; the first inputs of the run fail."""
     run = Run(given.outputs, given.verb, given.config)
-    inputs = run.new_inputs(planned(given.inputs.list(), given.suffix, run.planned()))
+    inputs = run.new_inputs(given.listed(run.planned()))
     run.add_round(shards(inputs, 2), shard_size=2)
     for shard in list(run.pending()):
         totals = Totals()
@@ -132,7 +137,7 @@ def test_an_empty_input_is_refused(tmp_path: Path) -> None:
     (tmp_path / "in").mkdir()
 
     for dry_run in (False, True):
-        with pytest.raises(UsageError, match="holds no files"):
+        with pytest.raises(UsageError, match="holds no inputs"):
             execute(job(tmp_path), flags(dry_run=dry_run))
     assert files(tmp_path) == {}
 
@@ -156,7 +161,7 @@ def test_an_output_inside_the_input_is_refused(
     (tmp_path / "link").symlink_to("a")
     given = job(tmp_path)
     verb = replace(given.shards, output=open_store(str(tmp_path / outputs)))
-    given = replace(given, inputs=open_store(str(tmp_path / inputs)), shards=verb)
+    given = replace(given, source=str(tmp_path / inputs), shards=verb)
     before = files(tmp_path)
 
     with pytest.raises(UsageError, match="lie in each other"):
