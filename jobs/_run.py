@@ -156,10 +156,12 @@ class Cluster:
         self, function: Callable[[_Item], _Result], items: Iterable[_Item]
     ) -> Iterator[_Result]:
         """Call a function of an importable module with each item, somewhere on the cluster."""
-        self._joined()
-        from jobs._shards import map_tasks
+        left = iter(items)
+        for first in left:
+            self._joined()
+            from jobs._shards import map_tasks
 
-        yield from map_tasks(function, items)
+            yield from map_tasks(function, itertools.chain([first], left))
 
     def _joined(self) -> Verb:
         if self._verb is None:

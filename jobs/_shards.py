@@ -171,9 +171,9 @@ def run_shards(verb: Verb, pool: Pool, shards: Sequence[ShardRef]) -> Iterator[T
             # A worker waits a tenth of a second for what comes next, if nothing is queued with
             # it; of a few shards, a queue at one worker would leave the others idle at the end.
             max_tasks_in_flight_per_actor=verb.at_once + (len(rows) >= _QUEUE * pool.workers),
+            max_concurrent_calls_per_actor=verb.at_once,
             enable_true_multi_threading=verb.at_once > 1,
         ),
-        max_concurrency=verb.at_once,
     )
     kinds = {kind.__name__: kind for kind in (StorageError, UsageError, CheckpointError)}
     for row in done.iter_rows():

@@ -1,5 +1,7 @@
 """Tables that jobs hand to each other, declared once for producers and consumers."""
 
+import json
+from collections.abc import Mapping
 from typing import Final
 
 import pyarrow as pa
@@ -47,3 +49,90 @@ PLAN_PART: Final = pa.schema(
     ]
 )
 """The inputs of one shard, in the byte order of their keys."""
+
+FAILURES: Final = pa.schema(
+    [
+        pa.field("image_id", pa.string(), nullable=False),
+        pa.field("url", pa.string(), nullable=False),  # or the key; never with credentials
+        pa.field("failure", pa.string(), nullable=False),
+        pa.field("detail", pa.string()),
+        pa.field("http_status", pa.int32()),
+        pa.field("attempts", pa.int32(), nullable=False),
+        pa.field("bytes", pa.int64(), nullable=False),  # received in the last attempt
+        pa.field("seconds", pa.float64(), nullable=False),
+    ]
+)
+"""One row an input of a data set that is no image of it."""
+
+CONTENTS: Final = pa.schema(
+    [
+        pa.field("image_id", pa.string(), nullable=False),
+        pa.field("row", pa.int32(), nullable=False),  # in the shard's part of images
+        pa.field("content", pa.string(), nullable=False),  # hash of the pixels
+        pa.field("unit", pa.string(), nullable=False),  # hash of the group, or the content
+        pa.field("split", pa.string(), nullable=False),  # as the shard gave it
+        pa.field("fixed", pa.bool_(), nullable=False),  # the source says which split
+        pa.field("difference_hash", pa.int64(), nullable=False),
+    ]
+)
+"""What the last pass over a data set must know of each image."""
+
+NEAR_DUPLICATES: Final = pa.schema(
+    [
+        pa.field("image_id", pa.string(), nullable=False),
+        pa.field("near_image_id", pa.string(), nullable=False),
+        pa.field("distance", pa.int32(), nullable=False),  # bits of the difference hash
+    ]
+)
+"""Pairs of images that look alike; of several with one content, the one seen first."""
+
+COLUMN_TYPES: Final[Mapping[str, pa.DataType]] = {
+    "string": pa.string(),
+    "int64": pa.int64(),
+    "float64": pa.float64(),
+    "bool": pa.bool_(),
+}
+"""Types of carried columns."""
+
+_IMAGE: Final = pa.struct([pa.field("bytes", pa.binary()), pa.field("path", pa.string())])
+
+
+def dataset(columns: Mapping[str, str], *, labels: bool) -> pa.Schema:
+    """Give the schema of a data set's images, with carried columns by name and type.
+
+    `image` is what Hugging Face's libraries take for an image (and say in the metadata), and
+    decode by themselves.
+    """
+    fields = [
+        pa.field("image", _IMAGE, nullable=False),
+        pa.field("image_id", pa.string(), nullable=False),
+        pa.field("url", pa.string(), nullable=False),
+        pa.field("source_sha256", pa.string(), nullable=False),
+        pa.field("source_width", pa.int32(), nullable=False),
+        pa.field("source_height", pa.int32(), nullable=False),
+        pa.field("split", pa.string(), nullable=False),
+        *([pa.field("label", pa.string())] if labels else []),
+        *(pa.field(name, COLUMN_TYPES[kind]) for name, kind in columns.items()),
+        pa.field("duplicate_of", pa.string()),  # image_id of the same content seen first
+    ]
+    features = {field.name: {"dtype": str(field.type), "_type": "Value"} for field in fields}
+    features |= {
+        field.name: {"dtype": "float64", "_type": "Value"}
+        for field in fields
+        if field.type == pa.float64()
+    }
+    features["image"] = {"_type": "Image"}
+    return pa.schema(fields, {"huggingface": json.dumps({"info": {"features": features}})})
+
+
+def column_names(columns: Mapping[str, str], *, labels: bool) -> dict[str, str]:
+    """Give each carried column the name it has in the data set: `list_` before a taken one."""
+    taken = set(dataset({}, labels=labels).names)
+    names: dict[str, str] = {}
+    for name in columns:
+        new = name
+        while new in taken:
+            new = f"list_{new}"
+        taken.add(new)
+        names[name] = new
+    return names

@@ -14,7 +14,16 @@ from redaction_core.errors import UsageError
 from redaction_core.storage.disk import DiskStore
 from redaction_core.storage.store import Blob, Entry, Store, printable_key, why_bad_name
 
-__all__ = ["Blob", "DiskStore", "Entry", "Store", "open_store", "printable_key", "why_bad_name"]
+__all__ = [
+    "Blob",
+    "DiskStore",
+    "Entry",
+    "Store",
+    "open_file",
+    "open_store",
+    "printable_key",
+    "why_bad_name",
+]
 
 _ADVICE = "write s3://bucket/prefix, file:///folder or a plain path"
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://")
@@ -51,6 +60,30 @@ def open_store(location: str) -> Store:
     from redaction_core.storage.s3 import S3Store
 
     return S3Store(bucket, prefix)
+
+
+def open_file(location: str) -> tuple[Store, str]:
+    """Split the location of one file or object into the store of its folder, and its key there.
+
+    Nothing is looked at: the file need not exist.
+
+    Raises:
+        UsageError: as `open_store`, or the location names no file (a bucket, "..", "folder/").
+        StorageError: as `open_store`.
+    """
+    scheme = _SCHEME.match(location)
+    if scheme is not None and scheme[1].lower() == "s3":
+        folder, _, name = location.rpartition("/")
+        if folder.endswith("/"):  # a bucket alone, or "//"
+            name = ""
+    else:
+        folder, name = os.path.split(open_store(location).location)
+        if location.rpartition("/")[2] in ("", ".", ".."):
+            name = ""
+    if why := why_bad_name(name):
+        # The text may hold credentials, so no more than the name is shown.
+        raise UsageError(f"a location that names no file ({printable_key(name)!r}: {why})")
+    return open_store(folder), name
 
 
 def _path_of_url(location: str) -> str:

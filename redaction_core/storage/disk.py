@@ -4,12 +4,13 @@
 # ruff: noqa: PTH103, PTH106, PTH108, PTH112, PTH114, PTH116, PTH118, PTH120, PTH123
 
 import errno
+import io
 import os
 import secrets
 import stat
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
-from typing import Final
+from typing import TYPE_CHECKING, BinaryIO, Final
 
 from redaction_core.errors import (
     Failure,
@@ -27,7 +28,11 @@ from redaction_core.storage.store import (
     why_bad_name,
 )
 
+if TYPE_CHECKING:
+    from _typeshed import WriteableBuffer
+
 _TEMPORARY: Final = ".redaction-tmp-"
+_BUFFER_BYTES: Final = 2**18
 _TRIES: Final = 10  # a folder or temporary file may be swept away between two calls
 _MISSING: Final = {errno.ENOENT, errno.ENOTDIR, errno.ENAMETOOLONG}
 _DENIED: Final = {errno.EACCES, errno.EPERM, errno.ELOOP, errno.EISDIR, errno.ENXIO}
@@ -85,24 +90,38 @@ class DiskStore(Store):
 
     def read(self, key: str, *, max_bytes: int | None = None) -> Blob:
         """See `Store.read`."""
+        with self._opened(key) as file:
+            size, version = _size_and_version(file.fileno())
+            if max_bytes is not None and size > max_bytes:
+                detail = f"{size} bytes, the limit is {max_bytes}"
+                raise InputError(Failure.TOO_MANY_BYTES, detail)
+            return Blob(data=file.readall(), version=version)
+
+    def open(self, key: str) -> BinaryIO:
+        """See `Store.open`."""
+        return io.BufferedReader(self._opened(key), _BUFFER_BYTES)
+
+    def entry(self, key: str) -> Entry:
+        """See `Store.entry`."""
+        with self._opened(key) as file:
+            size, version = _size_and_version(file.fileno())
+        return Entry(key=key, size=size, version=version)
+
+    def _opened(self, key: str) -> "_File":
         try:
             # Without O_NONBLOCK, opening a FIFO waits for its writer.
             descriptor = os.open(self._path(key), os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-            try:
-                found = os.fstat(descriptor)
-                if not stat.S_ISREG(found.st_mode):
-                    raise InputError(Failure.UNREADABLE, "not a regular file")
-                if max_bytes is not None and found.st_size > max_bytes:
-                    detail = f"{found.st_size} bytes, the limit is {max_bytes}"
-                    raise InputError(Failure.TOO_MANY_BYTES, detail)
-                with os.fdopen(descriptor, "rb", closefd=False) as file:
-                    return Blob(data=file.read(), version=str(found.st_mtime_ns))
-            finally:
-                os.close(descriptor)
         except OSError as error:
-            if error.errno in _DENIED:
-                raise InputError(Failure.UNREADABLE, f"{error.strerror}") from error
-            raise self._fault("read", key, error) from error
+            raise self._unread(key, error) from error
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            os.close(descriptor)
+            raise InputError(Failure.UNREADABLE, "not a regular file")
+        return _File(descriptor, lambda error: self._unread(key, error))
+
+    def _unread(self, key: str, error: OSError) -> InputError | StorageError:
+        if error.errno in _DENIED:
+            return InputError(Failure.UNREADABLE, f"{error.strerror}")
+        return self._fault("read", key, error)
 
     def put(self, key: str, data: bytes) -> None:
         """See `Store.put`."""
@@ -225,8 +244,35 @@ class DiskStore(Store):
         return StorageError(f"cannot {verb} {where}: {error.strerror}; {advice}")
 
 
+class _File(io.FileIO):
+    """A file whose errors are ours, also when they come late."""
+
+    def __init__(
+        self, descriptor: int, translated: Callable[[OSError], InputError | StorageError]
+    ) -> None:
+        super().__init__(descriptor, "rb")
+        self._translated = translated
+
+    def readinto(self, buffer: "WriteableBuffer", /) -> int | None:
+        try:
+            return super().readinto(buffer)
+        except OSError as error:
+            raise self._translated(error) from error
+
+    def readall(self) -> bytes:
+        try:
+            return super().readall()
+        except OSError as error:
+            raise self._translated(error) from error
+
+
 class _TakenError(Exception):
     """The name has a file already."""
+
+
+def _size_and_version(descriptor: int) -> tuple[int, str]:
+    found = os.fstat(descriptor)
+    return found.st_size, str(found.st_mtime_ns)
 
 
 def _names(path: str) -> list[tuple[str, str]]:

@@ -4,6 +4,7 @@ boto3 finds endpoint, region and credentials the standard way, lists, and checks
 moves the objects (a tenth of the processor time an object), with credentials asked of boto3.
 """
 
+import io
 import logging
 import math
 import os
@@ -12,7 +13,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import timedelta
 from itertools import islice
-from typing import Any, Final, TypeVar
+from typing import TYPE_CHECKING, Any, BinaryIO, Final, TypeVar
 from urllib.parse import urlsplit
 
 import boto3
@@ -43,9 +44,14 @@ from redaction_core.storage.store import (
     why_bad_name,
 )
 
+if TYPE_CHECKING:
+    from _typeshed import WriteableBuffer
+    from obstore import GetOptions
+
 _RETRY_VARIABLE: Final = "REDACTION_STORAGE_RETRY_S"
 _RETRY_S: Final = 60.0
 _LONGEST_PAUSE_S: Final = 5.0
+_READ_AHEAD_BYTES: Final = 2**21
 _DELETE_AT_ONCE: Final = 1000  # the most that S3 takes in one request
 _CONFIG: Final = Config(
     retries={"total_max_attempts": 1},  # one policy for all requests: ours
@@ -142,6 +148,43 @@ class S3Store(Store):
 
         return self._tried("read", key, get)
 
+    def open(self, key: str) -> BinaryIO:
+        """See `Store.open`."""
+        found = self.entry(key)
+        path = self._path(key)
+
+        options: GetOptions = {"if_match": f'"{found.version}"'} if found.version else {}
+
+        def get(start: int, end: int) -> bytes:
+            try:
+                part = obstore.get(self._objects, path, options={**options, "range": (start, end)})
+            except exceptions.PreconditionError as error:
+                raise InputError(Failure.INPUT_CHANGED, "replaced while it was read") from error
+            # Not every server keeps the condition.
+            if _version(part.meta["e_tag"]) != found.version:
+                raise InputError(Failure.INPUT_CHANGED, "replaced while it was read")
+            return bytes(part.bytes())
+
+        def ranged(start: int, end: int) -> bytes:
+            return self._tried("read", key, lambda: get(start, end))
+
+        return io.BufferedReader(_Ranges(found.size, ranged), _READ_AHEAD_BYTES)
+
+    def entry(self, key: str) -> Entry:
+        """See `Store.entry`."""
+        path = self._path(key)
+
+        def head() -> Entry:
+            try:
+                found = obstore.head(self._objects, path)
+            except exceptions.GenericError as error:
+                if is_too_long(error, path):
+                    raise FileNotFoundError from error
+                raise
+            return Entry(key=key, size=found["size"], version=_version(found["e_tag"]))
+
+        return self._tried("read", key, head)
+
     def put(self, key: str, data: bytes) -> None:
         """See `Store.put`."""
         path = self._path(key)
@@ -223,6 +266,38 @@ class S3Store(Store):
             # Jitter keeps many clients from coming back all at once.
             time.sleep(random.uniform(0, pause_s))  # noqa: S311 - no secret
             pause_s = min(2 * pause_s, _LONGEST_PAUSE_S)
+
+
+class _Ranges(io.RawIOBase):
+    """An object of a known size as a raw file, read by ranges."""
+
+    def __init__(self, size: int, fetch: Callable[[int, int], bytes]) -> None:
+        self._size = size
+        self._fetch = fetch
+        self._at = 0
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET, /) -> int:
+        start = {os.SEEK_SET: 0, os.SEEK_CUR: self._at, os.SEEK_END: self._size}[whence]
+        if start + offset < 0:
+            raise ValueError("negative seek position")
+        self._at = start + offset
+        return self._at
+
+    def readinto(self, buffer: "WriteableBuffer", /) -> int:
+        view = memoryview(buffer)
+        end = min(self._at + len(view), self._size)
+        if end <= self._at:
+            return 0
+        data = self._fetch(self._at, end)
+        view[: len(data)] = data
+        self._at += len(data)
+        return len(data)
 
 
 def _retry_seconds() -> float:

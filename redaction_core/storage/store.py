@@ -1,4 +1,4 @@
-"""What a store is: keys below a location, read and written whole.
+"""What a store is: keys below a location, written whole, read whole or in parts.
 
 A key is a relative path of UTF-8 segments joined by "/". The same keys mean the same on disk and
 on S3; a name that one of them cannot address is listed as a problem and can be neither read nor
@@ -9,7 +9,7 @@ import unicodedata
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import BinaryIO, ClassVar
 
 from redaction_core.errors import Failure, InputError
 
@@ -69,6 +69,27 @@ class Store(ABC):
             InputError: TOO_MANY_BYTES, or UNREADABLE (no permission on the file, not a regular
                 file, an archived object).
         """
+
+    def open(self, key: str) -> BinaryIO:
+        """Open an object or file to read in parts: seekable, buffered, whatever its size.
+
+        Its methods raise StorageError, too, and InputError(INPUT_CHANGED) where an object was
+        replaced since it was opened (a file that was replaced is read on as it was).
+
+        Raises:
+            ObjectMissingError: there is none of this key.
+            InputError: UNREADABLE, as `read`.
+        """
+        raise NotImplementedError
+
+    def entry(self, key: str) -> Entry:
+        """Look at one object or file, without reading it: size and version as in a listing.
+
+        Raises:
+            ObjectMissingError: there is none of this key.
+            InputError: UNREADABLE, as `read`.
+        """
+        raise NotImplementedError
 
     @abstractmethod
     def put(self, key: str, data: bytes) -> None:

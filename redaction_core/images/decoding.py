@@ -1,21 +1,24 @@
-"""Bytes to pixels and back: gray or RGB, 8 bits, upright, whatever the file looked like.
+"""Bytes to pixels: gray or RGB, 8 bits, upright, whatever the file looked like.
 
 Pillow decodes. OpenCV would decode JPEG in two thirds of the time, but it takes damaged files for
-whole ones, and what is missing in them may hold the memory of other images. Everything here may be
-called from many threads at once.
+whole ones, and what is missing in them may hold the memory of other images.
 """
 
 from __future__ import annotations
 
 import io
+import re
 import struct
+import threading
+import warnings
 import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal, NoReturn, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, NoReturn, TypeAlias, TypeVar
 
 import numpy as np
 import numpy.typing as npt
-from isal import isal_zlib
 from PIL import (
     BmpImagePlugin,
     ExifTags,
@@ -36,11 +39,6 @@ Pixels: TypeAlias = npt.NDArray[np.uint8]
 """uint8, HxW (gray) or HxWx3 (RGB), 0 to 255."""
 
 _Value = TypeVar("_Value", bound=np.generic)
-
-Format: TypeAlias = Literal["png", "webp", "jpeg"]
-
-SUFFIXES: dict[Format, str] = {"png": ".png", "webp": ".webp", "jpeg": ".jpg"}
-"""What `encode` can write, and the suffix of each."""
 
 DEFAULT_MAX_PIXELS = 2**27
 
@@ -80,6 +78,9 @@ _CORRUPT = (
     zlib.error,
 )
 
+_HUSHED = ("ignore", None, UserWarning, re.compile(r"PIL\."), 0)
+_HUSHING = threading.Lock()
+
 
 @dataclass(frozen=True)
 class Decoded:
@@ -99,20 +100,10 @@ def decode(data: bytes, *, max_pixels: int = DEFAULT_MAX_PIXELS) -> Decoded:
     Raises InputError: empty_file, not_an_image, too_many_pixels, truncated (or corrupt),
     unsupported, out_of_memory.
     """
-    image = _open(data, max_pixels)
-    try:
-        bits = 16 if ";16" in _raw_mode(image) else 8
-        # Pillow turns TIFF images itself while loading, and some PNG files name it at their end.
-        before = _orientation(image)
-        image.load()
-        notes = _mode_notes(image, bits)
-        pixels = _eight_bit(image)
-        after = _orientation(image)
-        if max(before, after) > 1:
-            notes.append("rotated by EXIF")
-        return Decoded(_upright(pixels, after), (*_frame_notes(image), *notes))
-    except (*_CORRUPT, MemoryError) as error:
-        _refuse(error)
+    image = open_header(data, max_pixels)
+    with translated():
+        pixels, notes = read_pixels(image)
+        return Decoded(pixels, (*_frame_notes(image), *notes))
 
 
 def decode_mask(data: bytes, *, max_pixels: int = DEFAULT_MAX_PIXELS) -> npt.NDArray[np.bool_]:
@@ -121,8 +112,8 @@ def decode_mask(data: bytes, *, max_pixels: int = DEFAULT_MAX_PIXELS) -> npt.NDA
     Palette colours count, not palette numbers. Raises InputError as `decode` does; 16-bit colour
     is unsupported, as a faint value would be lost in its low byte.
     """
-    image = _open(data, max_pixels)
-    try:
+    image = open_header(data, max_pixels)
+    with translated():
         deep = image.mode in {"I", "F"} or image.mode.startswith("I;16")
         if not deep and ";16" in _raw_mode(image):
             raise InputError(Failure.UNSUPPORTED, "a mask in 16-bit colour; save it with 8 bits")
@@ -131,14 +122,12 @@ def decode_mask(data: bytes, *, max_pixels: int = DEFAULT_MAX_PIXELS) -> npt.NDA
         hidden = values != 0
         if hidden.ndim == 3:  # noqa: PLR2004 - rows, columns, channels
             hidden = hidden.any(axis=2)
-        return _upright(hidden, _orientation(image))
-    except (*_CORRUPT, MemoryError) as error:
-        _refuse(error)
+        return _upright(hidden, orientation(image))
 
 
 def pixel_count(data: bytes, *, max_pixels: int = DEFAULT_MAX_PIXELS) -> int:
     """Read width times height from the header. Raises InputError as `decode` does."""
-    width, height = _open(data, max_pixels).size
+    width, height = open_header(data, max_pixels).size
     return width * height
 
 
@@ -150,80 +139,58 @@ def gray_planes(pixels: Pixels) -> bool:
     return np.array_equal(red, green) and np.array_equal(green, blue)
 
 
-def encode(pixels: Pixels, format: Format) -> bytes:  # noqa: A002 - the flag's name
-    """Encode uint8 pixels, HxW or HxWx3: lossless as png or webp, quality 95 as jpeg.
-
-    The same pixels give the same bytes on the same kind of machine. Raises InputError
-    (unsupported) for a side longer than the format can hold: 16,383 for webp, 65,500 for jpeg.
-    """
-    if format == "png":
-        return _encode_png(pixels)
-    # Levels above 1 take WebP ten times as long for files a few percent smaller.
-    options: dict[str, object] = (
-        {"lossless": True, "quality": 0, "method": 1}
-        if format == "webp"
-        else {"quality": 95, "subsampling": 0}
-    )
-    buffer = io.BytesIO()
-    try:
-        Image.fromarray(pixels).save(buffer, format, **options)
-    except (OSError, ValueError) as error:
-        height, width = pixels.shape[:2]
-        raise InputError(
-            Failure.UNSUPPORTED, f"{format} cannot hold {width} x {height} pixels: {error}"
-        ) from error
-    return buffer.getvalue()
-
-
-def _encode_png(pixels: Pixels) -> bytes:
-    """Write PNG with every row filtered by "up" (PNG specification, 9.2) and ISA-L deflate."""
-    height, width = pixels.shape[:2]
-    colour_type = 0 if pixels.ndim == 2 else 2  # noqa: PLR2004 - gray or RGB
-    rows = pixels.reshape(height, -1)
-    parts = [
-        b"\x89PNG\r\n\x1a\n",
-        _chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, 8, colour_type, 0, 0, 0)),
-    ]
-    deflate = isal_zlib.compressobj(level=1)
-    step = max(1, _STRIP_VALUES // rows.shape[1])
-    for top in range(0, height, step):
-        strip = rows[top : top + step]
-        filtered = np.empty((len(strip), rows.shape[1] + 1), np.uint8)
-        filtered[:, 0] = 2
-        filtered[0, 1:] = strip[0] - rows[top - 1] if top else strip[0]
-        np.subtract(strip[1:], strip[:-1], out=filtered[1:, 1:])
-        body = deflate.compress(filtered)
-        if top + step >= height:
-            body += deflate.flush()
-        parts.append(_chunk(b"IDAT", body))
-    parts.append(_chunk(b"IEND", b""))
-    return b"".join(parts)
-
-
-def _chunk(kind: bytes, body: bytes) -> bytes:
-    checksum = isal_zlib.crc32(body, isal_zlib.crc32(kind))
-    return b"".join((struct.pack(">I", len(body)), kind, body, struct.pack(">I", checksum)))
-
-
-def _open(data: bytes, max_pixels: int) -> ImageFile:
-    """Read the header alone."""
+def open_header(data: bytes, max_pixels: int) -> ImageFile:
+    """Read the header alone. Raises InputError as `decode` does."""
     if not data:
         raise InputError(Failure.EMPTY_FILE, "the file has no bytes")
     plugin = _plugin(data)
     # Pillow's cap holds for the whole process and warns; `max_pixels` decides, this backs it up.
     Image.MAX_IMAGE_PIXELS = _PILLOW_MAX_PIXELS
-    try:
+    _hush()
+    with translated():
         image = plugin(io.BytesIO(data))
-    except Image.DecompressionBombError as error:
-        raise InputError(Failure.TOO_MANY_PIXELS, str(error)) from error
-    except (*_CORRUPT, MemoryError) as error:
-        _refuse(error)
     width, height = image.size
     if width * height > max_pixels:
         raise InputError(
             Failure.TOO_MANY_PIXELS, f"{width} x {height} is more than {max_pixels} pixels"
         )
     return image
+
+
+def read_pixels(image: ImageFile) -> tuple[Pixels, list[str]]:
+    """Give the upright pixels of an image whose header is read, and notes; to be `translated`."""
+    bits = 16 if ";16" in _raw_mode(image) else 8
+    # Pillow turns TIFF images itself while loading, and some PNG files name it at their end.
+    before = orientation(image)
+    image.load()
+    notes = _mode_notes(image, bits)
+    pixels = _eight_bit(image)
+    after = orientation(image)
+    if max(before, after) > 1:
+        notes.append("rotated by EXIF")
+    return _upright(pixels, after), notes
+
+
+@contextmanager
+def translated() -> Iterator[None]:
+    """Raise as InputError what Pillow raises for a file that is damaged or too large."""
+    try:
+        yield
+    except Image.DecompressionBombError as error:
+        raise InputError(Failure.TOO_MANY_PIXELS, str(error)) from error
+    except (*_CORRUPT, MemoryError) as error:
+        _refuse(error)
+
+
+def _hush() -> None:
+    """Keep Pillow from warning of odd tags: whoever reads a million files cannot act on it.
+
+    For good, as `warnings.catch_warnings` is not made for threads.
+    """
+    if _HUSHED not in warnings.filters:
+        with _HUSHING:
+            if _HUSHED not in warnings.filters:
+                warnings.filterwarnings("ignore", category=UserWarning, module=_HUSHED[3].pattern)
 
 
 def _plugin(data: bytes) -> type[ImageFile]:
@@ -306,7 +273,7 @@ def _frame_notes(image: ImageFile) -> list[str]:
     return [f"first of {frames} frames"] if frames > 1 else []
 
 
-def _orientation(image: ImageFile) -> int:
+def orientation(image: ImageFile) -> int:
     """Give the EXIF orientation still to be undone, 1 to 8; damaged EXIF counts as none."""
     if isinstance(image, TiffImagePlugin.TiffImageFile):
         value = image.tag_v2.get(ExifTags.Base.Orientation, 1)

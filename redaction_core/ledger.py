@@ -1,0 +1,139 @@
+"""What became of every input over all rounds of a run, gathered from its commits.
+
+It lies in a database of its own on disk; what it says is the last word on each input.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Collection, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from itertools import groupby, islice
+from operator import itemgetter
+from typing import TYPE_CHECKING, Any, Final
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from redaction_core import schemas
+from redaction_core.commits import Commit, Run, ShardRef, read_shard
+from redaction_core.errors import StorageError
+from redaction_core.ingestion import CONTENTS, LEDGER
+from redaction_core.scratch import scratch_database
+from redaction_core.sources import Details
+
+if TYPE_CHECKING:
+    import duckdb
+
+    from redaction_core.plan import PlannedInput
+
+_READERS: Final = 8
+_READ_AHEAD: Final = 32  # shards
+_FETCHED: Final = 2_000  # rows
+
+# An input that failed and was tried again is in the ledger of both rounds; shards count on over
+# rounds, so the highest one has the last word. What succeeded is never tried again.
+_LAST_WORD: Final = """
+    create view failed as
+    select * from ledger where image_id not in (select image_id from contents)
+    qualify row_number() over (partition by image_id order by shard desc) = 1
+"""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ShardParts:
+    """What one shard committed."""
+
+    shard: ShardRef
+    commit: Commit
+
+    def key(self, table: str) -> str | None:
+        """Name the shard's part of a table; None where it has no rows."""
+        named = (part for part in self.commit.parts if part.startswith(f"{table}/"))
+        return next(named, None)
+
+
+class Ledger:
+    """The tables `contents` and `ledger` of all shards, and the view `failed`: the last word."""
+
+    def __init__(self, run: Run, database: duckdb.DuckDBPyConnection) -> None:
+        self.database = database
+        self._run = run
+
+    @classmethod
+    @contextmanager
+    def open(cls, run: Run) -> Iterator[Ledger]:
+        """Gather what the commits name; raises StorageError where a shard has none."""
+        with scratch_database() as database:
+            ledger = cls(run, database)
+            ledger._gather({"contents": CONTENTS, "ledger": LEDGER})
+            database.execute(_LAST_WORD)
+            yield ledger
+
+    def shards(self) -> Iterator[ShardParts]:
+        """Yield all shards with what they committed, in order."""
+        pairs = zip(self._run.shards(), self._run.commits(), strict=True)
+        return (ShardParts(shard=shard, commit=commit) for shard, commit in pairs)
+
+    def rows(self, query: str) -> Iterator[tuple[Any, ...]]:
+        """Run a query, and stream what it finds."""
+        found = self.database.cursor().execute(query)
+        while some := found.fetchmany(_FETCHED):
+            yield from some
+
+    def counts(self, query: str) -> dict[str, int]:
+        """Give what a query of names and numbers finds, by name."""
+        return {str(name): int(count) for name, count in sorted(self.rows(query))}
+
+    def number(self, query: str) -> int:
+        """Give the single number that a query finds."""
+        ((found,),) = self.rows(query)
+        return int(found)
+
+    def failures(self) -> Iterator[tuple[int, list[dict[str, Any]]]]:
+        """Yield the last failure of each input that has no image, by the shard that had it."""
+        names = schemas.FAILURES.names
+        query = f"select shard, {', '.join(names)} from failed order by shard, image_id"  # noqa: S608 - no strangers' text
+        for shard, rows in groupby(self.rows(query), key=itemgetter(0)):
+            yield shard, [dict(zip(names, row[1:], strict=True)) for row in rows]
+
+    def failed_inputs(self, classes: Collection[str]) -> Iterator[PlannedInput]:
+        """Yield what is planned of each input whose last word is one of these failures (or any)."""
+        shards = {shard.number: shard for shard in self._run.shards()}
+        for number, rows in self.failures():
+            wanted = {row["image_id"] for row in rows if not classes or row["failure"] in classes}
+            if wanted:
+                inputs = read_shard(self._run.store, shards[number])
+                yield from (
+                    item for item in inputs if (Details.of(item).image_id or item.key) in wanted
+                )
+
+    def _gather(self, tables: Mapping[str, str]) -> None:
+        kinds = {"contents": schemas.CONTENTS, "ledger": schemas.FAILURES}
+        for name in tables:
+            empty = kinds[name].empty_table().append_column("shard", pa.array([], pa.int32()))
+            self.database.register("rows", empty)
+            self.database.execute(f"create table {name} as select * from rows")  # noqa: S608 - our own names
+            self.database.unregister("rows")
+        shards = self.shards()
+        with ThreadPoolExecutor(_READERS) as readers:
+            while some := list(islice(shards, _READ_AHEAD)):
+                for name, table in tables.items():
+                    read = [readers.submit(self._read, parts, table) for parts in some]
+                    found = [each for future in read if (each := future.result()) is not None]
+                    if found:
+                        self.database.register("rows", pa.concat_tables(found))
+                        self.database.execute(f"insert into {name} by name select * from rows")  # noqa: S608 - our own names
+                        self.database.unregister("rows")
+
+    def _read(self, parts: ShardParts, table: str) -> pa.Table | None:
+        if (key := parts.key(table)) is None:
+            return None
+        try:
+            found = pq.read_table(io.BytesIO(self._run.store.read(key).data))
+        except (pa.ArrowException, OSError) as error:
+            raise StorageError(f"{key} in {self._run.store.location} is damaged") from error
+        number = pa.array([parts.shard.number] * found.num_rows, pa.int32())
+        return found.append_column("shard", number)

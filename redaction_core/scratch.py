@@ -1,0 +1,36 @@
+"""A database of one's own in a temporary file: sorts and joins that need not fit in memory."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+import duckdb
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+_MEMORY: Final = "512MB"
+
+
+@contextmanager
+def scratch_database() -> Iterator[duckdb.DuckDBPyConnection]:
+    """Open a DuckDB database that is removed at the end; it loads nothing from elsewhere."""
+    with tempfile.TemporaryDirectory(prefix="redaction-scratch-") as folder:
+        config: dict[str, str | bool | int | float | list[str]] = {
+            "memory_limit": _MEMORY,
+            "temp_directory": folder,
+            "threads": min(4, os.cpu_count() or 1),
+            "autoinstall_known_extensions": False,
+            "autoload_known_extensions": False,
+        }
+        database = duckdb.connect(Path(folder, "scratch.duckdb"), config=config)
+        try:
+            # What is asked for in order says so; without this, inserts are kept in memory.
+            database.execute("set preserve_insertion_order = false")
+            yield database
+        finally:
+            database.close()
