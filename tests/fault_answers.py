@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from email.utils import formatdate
 from functools import lru_cache
 from time import time
-from urllib.parse import parse_qs, urlsplit
+from urllib.parse import parse_qs
 
 import numpy as np
 from PIL import Image
@@ -43,6 +43,7 @@ class Call:
     target: str
     headers: Mapping[str, str]
     """By name in lower case."""
+    query: str = ""
     words: list[str] = field(default_factory=list)
     """Of the path."""
 
@@ -249,7 +250,7 @@ async def _loop(writer: Writer, call: Call) -> None:
 
 async def _redirect(writer: Writer, call: Call) -> None:
     """Lead to the parameter `to`, as it is; without one, nowhere."""
-    to = parse_qs(urlsplit(call.target).query).get("to")
+    to = parse_qs(call.query).get("to")
     status = int(call.words[1]) if len(call.words) > 1 and call.words[1].isdigit() else 302
     more = {"Location": to[0].encode().decode("latin-1")} if to else {}
     await send(writer, b"", status=status, more=more)

@@ -30,7 +30,7 @@ class FaultOrigin:
     """Serves on all `addresses` at one free port, in a thread of its own, while the context lasts.
 
     `heal()` ends all faults: from then on every path answers with its picture. `robots` is the
-    answer to /robots.txt: a text, a status, or a path whose fault it shows.
+    answer to /robots.txt: a text, a status, or a path whose fault it shows; /rules has the usual.
     """
 
     def __init__(self, *addresses: str, robots: str | int = ROBOTS) -> None:
@@ -113,7 +113,8 @@ class FaultOrigin:
     async def _answer(self, writer: Writer, head: list[str]) -> None:
         headers = dict(line.split(": ", 1) for line in head[1:] if line)
         headers = {name.lower(): value for name, value in headers.items()}
-        call = Call(target=head[0].split(" ")[1], headers=headers)
+        target = head[0].split(" ")[1]
+        call = Call(target=target, headers=headers, query=urlsplit(target).query)
         self.calls.append(call)
         self.counts[call.target] += 1
         path = urlsplit(call.target).path
@@ -121,7 +122,7 @@ class FaultOrigin:
             if isinstance(self.robots, int):
                 path = f"/status/{self.robots}"
             elif self.robots.startswith("/"):
-                path = self.robots
+                path, _, call.query = self.robots.partition("?")
         call.words = [unquote(word) for word in path.strip("/").split("/")]
         self.busy += 1
         self.busiest = max(self.busiest, self.busy)
@@ -131,8 +132,9 @@ class FaultOrigin:
             self.busy -= 1
 
     async def _answer_call(self, writer: Writer, call: Call) -> None:
-        if call.target == "/robots.txt" and call.words == ["robots.txt"]:
+        if call.words in (["robots.txt"], ["rules"]):
             text = self.robots if isinstance(self.robots, str) else ""
+            text = ROBOTS if text.startswith("/") else text
             await send(writer, text.encode(), "text/plain")
             return
         fault = FAULTS.get(call.words[0])

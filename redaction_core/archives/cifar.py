@@ -195,7 +195,7 @@ def _of(found: Any, key: str) -> Any:  # noqa: ANN401 - of a pickle
 
 def _bytes(value: Any) -> bytes:  # noqa: ANN401 - the same
     """Get bytes: Python 3 writes them for Python 2 as text to be encoded."""
-    if isinstance(value, pickles.Noted) and value.name == "_codecs encode" and value.arguments:
+    if isinstance(value, pickles.Noted) and value.name == pickles.ENCODING and value.arguments:
         text, encoding = value.arguments
         if encoding == "latin1":
             return str(text).encode("latin-1")

@@ -14,6 +14,9 @@ from redaction_core.errors import Failure, InputError
 _MOST_OPERATIONS: Final = 1_000_000
 _LONGEST_NAME: Final = 200
 
+ENCODING: Final = "_codecs encode"
+"""What Python 3 calls for bytes in pickles that Python 2 can read: text and "latin1"."""
+
 _Stack: TypeAlias = list[Any]
 
 
@@ -28,7 +31,7 @@ class Noted:
 
 
 def read(data: bytes) -> Any:  # noqa: ANN401 - whatever it holds
-    """Read a pickle. What Python 2 wrote as str, and bytes, come as bytes; sets do not come.
+    """Read a pickle: str of Python 2 comes as bytes, long bytes for Python 2 as `ENCODING` noted.
 
     Takes no more memory than some ten times the pickle.
 
@@ -113,7 +116,10 @@ class _Machine:
         arguments, called = self.pop(), self.pop()
         if not isinstance(called, Noted) or not isinstance(arguments, tuple):
             raise TypeError
-        self._push(Noted(called.name, arguments))
+        if called.name == ENCODING and _is_short(arguments[0]):  # the key of a dict
+            self._push(arguments[0].encode("latin-1"))
+        else:
+            self._push(Noted(called.name, arguments))
 
     def _build(self, _: object) -> None:
         state, built = self.pop(), self._stack[-1]
@@ -134,6 +140,10 @@ class _Machine:
         if not isinstance(self._stack[-1], dict):
             raise TypeError
         self._stack[-1].update(values)
+
+
+def _is_short(value: object) -> bool:
+    return isinstance(value, str) and len(value) <= _LONGEST_NAME
 
 
 def _pairs(values: _Stack) -> dict[Any, Any]:

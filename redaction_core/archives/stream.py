@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, BinaryIO, Final, Protocol, cast
 
-from isal import igzip, igzip_lib
+from isal import igzip_lib
 
 if TYPE_CHECKING:
     from _typeshed import WriteableBuffer
@@ -40,12 +40,8 @@ def opened(file: BinaryIO) -> Iterator[BinaryIO]:
     file.seek(0)
     if kind is None:
         yield file
-    elif kind == "gzip":
-        with igzip.open(file, "rb") as unpacked:  # type: ignore[no-untyped-call]
-            yield cast("BinaryIO", unpacked)
     else:
-        start = bz2.BZ2Decompressor if kind == "bzip2" else _xz
-        with io.BufferedReader(_Unpacked(file, start), _BUFFER_BYTES) as stream:
+        with io.BufferedReader(_Unpacked(file, _STARTS[kind]), _BUFFER_BYTES) as stream:
             yield stream
 
 
@@ -59,12 +55,26 @@ class _Decompressor(Protocol):
     def decompress(self, data: bytes, max_length: int = -1) -> bytes: ...
 
 
+def _gzip() -> _Decompressor:
+    return igzip_lib.IgzipDecompressor(flag=igzip_lib.DECOMP_GZIP)
+
+
 def _xz() -> lzma.LZMADecompressor:
     return lzma.LZMADecompressor(memlimit=_XZ_MEMORY_BYTES)
 
 
+_STARTS: Final[dict[str, Callable[[], _Decompressor]]] = {
+    "gzip": _gzip,
+    "bzip2": bz2.BZ2Decompressor,
+    "xz": _xz,
+}
+
+
 class _Unpacked(io.RawIOBase):
-    """What a decompressor gives; the library's own files have no limit for its memory."""
+    """What a decompressor gives, to the last byte of a stream that ends early.
+
+    The libraries' own files may lose some of it, and set no limit to the memory of xz.
+    """
 
     def __init__(self, file: BinaryIO, start: Callable[[], _Decompressor]) -> None:
         self._file = file

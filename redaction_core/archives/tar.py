@@ -176,7 +176,7 @@ def _pax(data: bytes) -> dict[str, str]:
         digits = data[at:space] if space > 0 else b""
         length = int(digits) if digits.isdigit() else 0
         record = data[at : at + length]
-        if not record.endswith(b"\n"):
+        if len(record) != length or not record.endswith(b"\n"):
             raise _UnreadableError("a header is damaged: not read on")
         key, _, value = record[len(digits) + 1 : -1].partition(b"=")
         found[_text(key)] = _text(value)

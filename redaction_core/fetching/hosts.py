@@ -131,7 +131,7 @@ class HostBudget:
     def _serve(self, state: _Host) -> None:
         """Reserve the turns that there are, one by one around the ring."""
         passed = self._now - state.filled
-        gained = passed * self._rate if passed else 0.0  # a rate may be infinite
+        gained = math.inf if math.isinf(self._rate) else passed * self._rate
         state.tokens = min(self._burst, state.tokens + gained)
         state.filled = self._now
         if self._now < state.paused_until:
@@ -183,7 +183,8 @@ class HostBudget:
             return
         self._swept = self._now
         for host, state in list(self._hosts.items()):
-            rested = state.tokens + (self._now - state.filled) * self._rate >= self._burst
+            passed = self._now - state.filled
+            rested = passed > 0 and state.tokens + passed * self._rate >= self._burst
             busy = state.used or state.queue or self._now < state.paused_until
             if rested and not busy:
                 del self._hosts[host]

@@ -15,7 +15,6 @@ from redaction_core.fetching.outcome import FetchError
 _LONGEST: Final = 16_384  # characters; servers take half of it
 _CONTROL: Final = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 _SCHEME: Final = re.compile(r"(https?)://", re.IGNORECASE)
-_PARTS: Final = re.compile(r"[^/?#]*([^#]*)")
 # Sent as it stands: a URL may be signed, and quoting it anew would change its text.
 _CLEAN: Final = re.compile(r"(?!.*/\.)(?:[!$&'()*+,\-./0-9:;=?@A-Z\[\]_a-z|~]|%[0-9A-Fa-f]{2})*")
 
@@ -88,8 +87,9 @@ def parse_url(text: str, free_hosts: frozenset[str] = frozenset()) -> Target:
     except ValueError:
         # The parser's words repeat parts of the URL, which may be credentials.
         raise FetchError(Failure.BAD_URL, "its host or port is malformed") from None
-    if not raw_host or not port:
-        raise FetchError(Failure.BAD_URL, "it has no host, or port 0")
+    rest = text[scheme.end() :]
+    if not raw_host or not port or ("[" in _authority(rest) and ":" not in raw_host):
+        raise FetchError(Failure.BAD_URL, "it has no host, or no port, that there can be")
     try:
         host = canonical_host(raw_host)
     except ValueError as error:
@@ -98,7 +98,7 @@ def parse_url(text: str, free_hosts: frozenset[str] = frozenset()) -> Target:
     free = host in free_hosts
     if not free and is_address(host) and not is_public(host):
         raise FetchError(Failure.PRIVATE_ADDRESS, f"{host} is not a public address")
-    tail = _tail(text[scheme.end() :], url)
+    tail = _tail(rest, url)
     shown = f"[{host}]" if ":" in host else host
     place = shown if port == (80 if url.scheme == "http" else 443) else f"{shown}:{port}"
     authorization = None
@@ -114,10 +114,14 @@ def parse_url(text: str, free_hosts: frozenset[str] = frozenset()) -> Target:
     )
 
 
+def _authority(rest: str) -> str:
+    match = _AUTHORITY.match(rest)
+    return match[0] if match else ""
+
+
 def _tail(rest: str, url: URL) -> str:
     """Give path and query as they stand where they can be sent so, else quoted."""
-    match = _PARTS.match(rest)
-    tail = match[1] if match else ""
+    tail = rest[len(_authority(rest)) :].partition("#")[0]
     if _CLEAN.fullmatch(tail) is None:
         return url.raw_path_qs
     return tail if tail.startswith("/") else f"/{tail}"
@@ -147,8 +151,7 @@ def printable_url(url: str) -> str:
     scheme = _BEFORE_AUTHORITY.match(plain)
     start = scheme.end() if scheme else 0
     odd = scheme is None or "\\" in plain or any(char.isspace() for char in plain)
-    authority = _AUTHORITY.match(plain, start)
-    where = authority[0] if authority else ""
+    where = _authority(plain[start:])
     rest = plain[start + len(where) :]
     where = where.rpartition("@")[2]
     if (odd or _PLAIN_AUTHORITY.fullmatch(where) is None) and "@" in plain:

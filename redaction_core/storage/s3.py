@@ -289,6 +289,10 @@ class _Ranges(io.RawIOBase):
         self._at = start + offset
         return self._at
 
+    def readall(self) -> bytes:
+        # The inherited one asks for 8 KiB at a time.
+        return b"".join(iter(lambda: self.read(_READ_AHEAD_BYTES) or b"", b""))
+
     def readinto(self, buffer: "WriteableBuffer", /) -> int:
         view = memoryview(buffer)
         end = min(self._at + len(view), self._size)

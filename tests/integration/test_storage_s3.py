@@ -20,7 +20,7 @@ from redaction_core.errors import (
     StorageError,
     UsageError,
 )
-from redaction_core.storage import Entry, Store, open_store
+from redaction_core.storage import Entry, Store, open_file, open_store
 from tests.integration.faulty_proxy import FaultyProxy
 
 KEYS = (
@@ -158,6 +158,65 @@ def test_versions_agree_for_large_objects(store: Store) -> None:
     assert [entry.version for entry in store.list()] == [blob.version]
 
 
+def test_reading_in_parts(store: Store) -> None:
+    data = os.urandom(9_000_000)
+    for key in KEYS[:2]:
+        store.put(key, data)
+    for key in KEYS[:2]:
+        with store.open(key) as file:
+            assert file.seekable()
+            assert file.read(10) == data[:10]
+            assert file.seek(5_000_000) == 5_000_000
+            assert file.read(5_000_000) == data[5_000_000:]
+            assert file.read(1) == b""
+            assert file.seek(-5, os.SEEK_END) == len(data) - 5
+            assert file.read() == data[-5:]
+            assert file.seek(0) == 0
+            assert file.read() == data
+    assert [store.entry(key) for key in sorted(KEYS[:2], key=str.encode)] == list(store.list())
+    store.put("empty", b"")
+    assert store.open("empty").read() == b""
+    assert store.entry("empty").size == 0
+
+
+def test_looking_at_what_is_not_there(store: Store) -> None:
+    store.put("file", b"123")
+    for key in ("nothing", "no/thing", "file/below", "n" * 300):
+        for look in (store.open, store.entry):
+            with pytest.raises(ObjectMissingError):
+                look(key)
+    with pytest.raises(InputError, match=Failure.BAD_NAME):
+        store.open("a//b")
+
+
+@pytest.mark.parametrize("size", [9_000_000, 5])
+def test_an_object_replaced_while_it_is_read(size: int, store: Store) -> None:
+    store.put("key", bytes(9_000_000))
+    with store.open("key") as file:
+        file.read(10)
+        store.put("key", b"1" * size)
+        with pytest.raises(InputError) as caught:
+            file.read()
+    assert caught.value.failure is Failure.INPUT_CHANGED
+
+
+def test_a_part_cut_short_is_asked_for_again(proxy: FaultyProxy, s3_location: str) -> None:
+    store = open_store(s3_location)
+    data = os.urandom(3_000_000)
+    store.put("key", data)
+    with store.open("key") as file:
+        proxy.faults.extend(["cut", "503", "drop", "pass", "cut"])
+        assert file.read(3_000_000) == data
+    assert not proxy.faults
+
+
+def test_locations_of_objects(s3_location: str) -> None:
+    open_store(s3_location).put("a/b c", b"data")
+    store, key = open_file(f"{s3_location}/a/b c")
+    assert (store.location, key) == (f"{s3_location}/a", "b c")
+    assert store.open(key).read() == b"data"
+
+
 def test_of_many_writers_one_wins(store: Store) -> None:
     start = threading.Barrier(8)
     won: list[bytes] = []
@@ -187,10 +246,13 @@ ACTIONS = {
     "read": lambda store: store.read("key"),
     "put": lambda store: store.put("key", b"new"),
     "put_if_absent": lambda store: store.put_if_absent("other", b"new"),
+    "open": lambda store: store.open("key").read(),
+    "entry": lambda store: store.entry("key"),
     "exists": lambda store: store.exists("key"),
     "delete": lambda store: store.delete(["key"]),
     "check": lambda store: store.check(),
 }
+UNNAMED = {"exists", "open", "entry"}  # HEAD has no body that could say what is missing
 
 
 @pytest.mark.parametrize("action", ACTIONS)
@@ -255,7 +317,7 @@ def test_credentials_that_are_wrong(
     assert "\n" not in str(caught.value)
 
 
-@pytest.mark.parametrize("action", [name for name in ACTIONS if name != "exists"])
+@pytest.mark.parametrize("action", sorted(ACTIONS.keys() - UNNAMED))
 def test_a_bucket_that_is_not_there(action: str, s3_location: str) -> None:
     del s3_location
     with pytest.raises(RedactionCoreError, match="no such bucket") as caught:

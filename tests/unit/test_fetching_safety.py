@@ -1,4 +1,4 @@
-"""Hostile lists: nothing but checked addresses is connected to, and credentials stay where they are."""
+"""Hostile lists: we connect to checked addresses alone, and credentials stay where they are."""
 
 import asyncio
 import base64

@@ -22,7 +22,14 @@ from redaction_core.errors import (
     StorageError,
     UsageError,
 )
-from redaction_core.storage import Entry, Store, open_store, printable_key, why_bad_name
+from redaction_core.storage import (
+    Entry,
+    Store,
+    open_file,
+    open_store,
+    printable_key,
+    why_bad_name,
+)
 from redaction_core.storage.order import in_key_order
 
 ODD_KEYS = ("a b", "a#b?c", "a%2Fb%", "ü/é\U0001f600", ".hidden", "~x", "a'\"()+&=;@:$,", "a..b")
@@ -325,3 +332,80 @@ def test_sorting_in_runs(run: int) -> None:
     listed[7] = Entry(key=keys[7], problem=Failure.BAD_NAME, detail="why\nnot")
     found = list(in_key_order(iter(listed), run))
     assert found == sorted(listed, key=lambda entry: entry.key.encode())
+
+
+def test_reading_in_parts(store: Store, tmp_path: Path) -> None:
+    data = random.Random(0).randbytes(1_000_000)
+    store.put("a/b", data)
+    with store.open("a/b") as file:
+        assert file.seekable()
+        assert file.read(10) == data[:10]
+        assert file.seek(700_000) == 700_000
+        assert file.read(300_001) == data[700_000:]
+        assert file.read(1) == b""
+        assert file.seek(-5, os.SEEK_END) == len(data) - 5
+        assert file.read() == data[-5:]
+        file.seek(0)
+        store.put("a/b", b"another")
+        assert file.read() == data  # as it was when it was opened
+    assert store.entry("a/b") == next(iter(store.list()))
+    assert (tmp_path / "root" / "a" / "b").read_bytes() == b"another"
+
+
+def test_what_cannot_be_opened(store: Store, tmp_path: Path) -> None:
+    root = tmp_path / "root"
+    (root / "folder").mkdir(parents=True)
+    (root / "file").write_bytes(b"1")
+    (root / "link").symlink_to("file")
+    (root / "link-loop").symlink_to("link-loop")
+    os.mkfifo(root / "pipe")
+    assert store.entry("link").size == 1
+    descriptors = len(os.listdir("/proc/self/fd"))  # noqa: PTH208 - numbers, not paths
+    for look in (store.open, store.entry):
+        for key in ("pipe", "folder", "link-loop"):
+            with pytest.raises(InputError) as caught:
+                look(key)
+            assert caught.value.failure is Failure.UNREADABLE
+        for key in ("nothing", "file/below", "n" * 300):
+            with pytest.raises(ObjectMissingError, match="no such file"):
+                look(key)
+        for key in BAD_KEYS:
+            with pytest.raises(InputError) as caught:
+                look(key)
+            assert caught.value.failure is Failure.BAD_NAME
+    assert len(os.listdir("/proc/self/fd")) == descriptors  # noqa: PTH208 - the same
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux shows memory as a file")
+def test_a_file_that_fails_while_it_is_read() -> None:
+    store = open_store("/proc/self")  # its first page is never mapped: an error of the disk
+    with store.open("mem") as file:
+        for read in (lambda: file.read(1), file.read):
+            with pytest.raises(StorageError, match="cannot read /proc/self/mem"):
+                read()
+    with pytest.raises(StorageError, match="cannot read /proc/self/mem"):
+        store.read("mem")
+
+
+def test_locations_of_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for location in ("x y.tar", "./x y.tar", f"{tmp_path}/x y.tar", f"file://{tmp_path}/x%20y.tar"):
+        store, key = open_file(location)
+        assert (store.location, key) == (str(tmp_path), "x y.tar")
+    store, key = open_file("/x")
+    assert (store.location, key) == ("/", "x")
+
+
+@pytest.mark.parametrize(
+    "location",
+    [
+        *("", "/", ".", "..", "x/", "x/.", "x/..", "a\\b", "a\nb", "file:///", "file:///x/"),
+        *("s3://", "s3://bucket", "s3://bucket/", "s3://bucket/x/", "s3://bucket//x", "s3:///x"),
+        *("s3://bucket/a//b", "s3://user:secret@bucket/x", "http://user:secret@host/x"),
+    ],
+)
+def test_locations_that_name_no_file(location: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        open_file(location)
+    assert "secret" not in str(caught.value)
+    assert "\n" not in str(caught.value)

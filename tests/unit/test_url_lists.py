@@ -266,7 +266,7 @@ def test_files_that_are_not_there(name: str, tmp_path: Path) -> None:
 
 def test_a_damaged_gzip_ends_with_an_error_and_not_as_if_it_were_whole(tmp_path: Path) -> None:
     text = "".join(f"http://a/{number * 7919}\n" for number in range(200_000)).encode()
-    packed = gzip.compress(text)
+    packed = igzip.compress(text)
     for data in (packed[:-1000], packed[:-2000] + bytes(1000) + packed[-1000:]):
         found = open_url_list(written(tmp_path, "x.txt.gz", data))
         with pytest.raises(UsageError, match="damaged"):
