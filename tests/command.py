@@ -46,13 +46,19 @@ class Ended:
 
 @dataclass(kw_only=True)
 class Command:
-    """A running `python -m jobs.reconstruct`; its output goes to files, as pipes fill up."""
+    """A running `python -m jobs.<verb>`; its output goes to files, as pipes fill up."""
 
     process: subprocess.Popen[bytes]
     log: Path
 
     @classmethod
-    def start(cls, log: Path, *flags: str, environment: Mapping[str, str] | None = None) -> Self:
+    def start(
+        cls,
+        log: Path,
+        *flags: str,
+        verb: str = "reconstruct",
+        environment: Mapping[str, str] | None = None,
+    ) -> Self:
         """Start it; `log` names a folder for what it prints."""
         log.mkdir(parents=True, exist_ok=True)
         variables = {**os.environ, **(environment or {})}
@@ -60,7 +66,7 @@ class Command:
             variables.pop("RAY_ADDRESS", None)
         with (log / "stdout").open("wb") as out, (log / "stderr").open("wb") as error:
             process = subprocess.Popen(
-                [sys.executable, "-m", "jobs.reconstruct", *flags],
+                [sys.executable, "-m", f"jobs.{verb}", *flags],
                 cwd=ROOT,
                 env=variables,
                 stdout=out,
@@ -80,9 +86,14 @@ class Command:
         return Ended(code=code, stdout=out, stderr=error)
 
 
-def run(log: Path, *flags: str, environment: Mapping[str, str] | None = None) -> Ended:
+def run(
+    log: Path,
+    *flags: str,
+    verb: str = "reconstruct",
+    environment: Mapping[str, str] | None = None,
+) -> Ended:
     """Run the command to its end."""
-    return Command.start(log, *flags, environment=environment).wait()
+    return Command.start(log, *flags, verb=verb, environment=environment).wait()
 
 
 @dataclass(kw_only=True)

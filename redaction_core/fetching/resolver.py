@@ -63,8 +63,10 @@ class CheckedResolver(AbstractResolver):
 
     async def close(self) -> None:
         """Wait for no lookup any longer."""
-        for task in self._coming.values():
+        tasks = list(self._coming.values())
+        for task in tasks:
             task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
         self._threads.shutdown(wait=False, cancel_futures=True)
 
     async def _addresses(self, host: str) -> list[str]:

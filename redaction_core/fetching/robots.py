@@ -21,6 +21,7 @@ _KEPT: Final = 10_000
 _KEPT_CHARS: Final = 4_000_000  # parsed rules take fifty times their text
 _PARSED_HERE: Final = 16_384  # characters; half a megabyte takes half a second to parse
 _LONGEST_DELAY_S: Final = 10.0
+_LEAST_WAIT_S: Final = 0.02
 
 # RFC 9309, 2.3.1.3: without rules, everything is allowed. A host that says 429 is not without.
 _WITHOUT_RULES: Final = frozenset(
@@ -97,8 +98,9 @@ class Robots:
         while not task.done():
             left_s = clock.left_s - (its_clock.spent_s - before_s)
             if left_s <= 0:
+                clock.charge(clock.left_s)
                 raise FetchError(Failure.TIMEOUT, "robots.txt: no end of it in time")
-            await asyncio.wait((task,), timeout=left_s)
+            await asyncio.wait((task,), timeout=max(left_s, _LEAST_WAIT_S))
         clock.charge(its_clock.spent_s - before_s)
         return task.result()
 

@@ -85,7 +85,7 @@ def _lines(stream: BinaryIO) -> Iterator[bytes | None]:
         if len(line) == LONGEST_LINE and not line.endswith(b"\n"):
             while (rest := stream.readline(LONGEST_LINE)) and not rest.endswith(b"\n"):
                 pass
-            pass
+            yield None
         else:
             yield line.removeprefix(BOM) if first else line
         first = False

@@ -3,6 +3,7 @@
 import io
 import struct
 import zipfile
+import zlib
 from pathlib import Path
 
 import pytest
@@ -130,6 +131,8 @@ def test_members_that_lie_about_themselves(tmp_path: Path) -> None:
     data = zip_bytes([("a", b"1" * 50_000_000)])
     for size in (5, 49_999_999, 50_000_001):
         assert outcomes(opened(tmp_path, lied(data, size=size)), 10**8) == [Failure.TRUNCATED]
+    start = lied(data, size=5, crc=zlib.crc32(b"1" * 5))  # the checksum of a part
+    assert outcomes(opened(tmp_path, start), 10**8) == [Failure.TRUNCATED]
     assert outcomes(opened(tmp_path, lied(data, crc=1)), 10**8) == [Failure.TRUNCATED]
     assert outcomes(opened(tmp_path, data), 10**6) == [Failure.TOO_MANY_BYTES]
     assert outcomes(opened(tmp_path, lied(data, size=10**6)), 10**6) == [Failure.TRUNCATED]

@@ -8,7 +8,6 @@ import pytest
 
 from redaction_core.commits import (
     Run,
-    ShardRef,
     begin_attempt,
     end_attempt,
     part_key,

@@ -241,6 +241,34 @@ def test_connections_are_kept_over_small_errors() -> None:
         assert origin.connections == 1
 
 
+def test_several_hosts_at_once() -> None:
+    hosts = ("127.0.0.1", "127.0.0.2", "localhost")
+    with FaultOrigin("127.0.0.1", "127.0.0.2") as origin:
+        urls = [origin.url("/image/a", host) for host in hosts]
+        found = fetch_all(urls, replace(LOCAL, allow_private_hosts=hosts))
+        assert [one.data for one in found] == [picture("/image/a")] * 3
+        assert {call.host.partition(":")[0] for call in origin.calls} == set(hosts)
+        assert origin.asked("/robots.txt") == 3
+
+
+def test_requests_wait_for_room_and_not_on_their_time() -> None:
+    room = asyncio.Event()
+
+    async def fetch() -> Fetched:
+        async with Fetcher(replace(LOCAL, timeout_s=0.3), Turns(), room=wait) as fetcher:
+            work = asyncio.ensure_future(fetcher.fetch(origin.url("/image/a")))
+            await asyncio.sleep(0.5)
+            assert not origin.calls
+            room.set()
+            return await work
+
+    async def wait() -> None:
+        await room.wait()
+
+    with FaultOrigin() as origin:
+        assert asyncio.run(asyncio.wait_for(fetch(), STUCK_S)).failure is None
+
+
 def test_a_closed_door_is_tried_again() -> None:
     with FaultOrigin() as origin:
         dead = origin.url("/image/a")

@@ -112,6 +112,16 @@ def test_redirected_rules_hold(to: str, failure: Failure | None) -> None:
         assert one.failure is failure
 
 
+def test_waiting_for_rules_is_the_time_of_the_url() -> None:
+    """The first rules take more than half of it, and those where it is led never end."""
+    policy = replace(LOCAL, timeout_s=1.2, idle_timeout_s=1.0)
+    with FaultOrigin(robots="/slow/0.7") as first, FaultOrigin(robots="/drip") as second:
+        (one,) = fetch_all([first.url(f"/redirect?to={second.url('/image/a')}")], policy)
+        assert second.counts == {"/robots.txt": 1}
+    assert (one.failure, one.detail) == (Failure.TIMEOUT, "robots.txt: no end of it in time")
+    assert one.seconds == policy.timeout_s
+
+
 @pytest.mark.parametrize("size", [600_000, 20_000])
 def test_only_the_beginning_of_huge_rules_is_read(size: int) -> None:
     """And what is cut is parsed without stopping everything else."""

@@ -97,7 +97,7 @@ def test_a_part_of_which_nothing_is_left_is_one_line(tmp_path: Path) -> None:
     store = open_store(str(tmp_path))
     marks = committed(store)
     store.delete([marks.part])
-    with pytest.raises(StorageError, match="is missing in .*--overwrite"):
+    with pytest.raises(StorageError, match=r"is missing in .*--overwrite"):
         mark(marks)
 
 
