@@ -104,7 +104,7 @@ def dataset(columns: Mapping[str, str], *, labels: bool) -> pa.Schema:
     decode by themselves.
     """
     fields = [
-        pa.field("image", _IMAGE, nullable=False),
+        pa.field("image", _IMAGE),  # may be null by its type: else those libraries do not know it
         pa.field("image_id", pa.string(), nullable=False),
         pa.field("url", pa.string(), nullable=False),
         pa.field("source_sha256", pa.string(), nullable=False),

@@ -36,7 +36,8 @@ def part_bytes(rows: Sequence[Mapping[str, Any]] | pa.Table, schema: pa.Schema) 
         use_dictionary=[name for name, compression in columns.items() if compression != "none"],
         write_statistics=[name for name, compression in columns.items() if compression != "none"],
     )
-    return out.getvalue().to_pybytes()
+    written: bytes = out.getvalue().to_pybytes()
+    return written
 
 
 def plan_part(shard: Sequence[PlannedInput]) -> bytes:

@@ -3,7 +3,6 @@
 decoding.py     files to pixels; the limit on pixels is checked before they are decoded
 encoding.py     pixels to PNG, WebP, JPEG
 normalising.py  any file to one size and colour, and a hash for near-duplicates
-resampling.py   bicubic resizing, faster than Pillow's and equal to it
 
 Everything here may be called from many threads at once.
 """

@@ -70,6 +70,7 @@ class Store(ABC):
                 file, an archived object).
         """
 
+    @abstractmethod
     def open(self, key: str) -> BinaryIO:
         """Open an object or file to read in parts: seekable, buffered, whatever its size.
 
@@ -80,8 +81,8 @@ class Store(ABC):
             ObjectMissingError: there is none of this key.
             InputError: UNREADABLE, as `read`.
         """
-        raise NotImplementedError
 
+    @abstractmethod
     def entry(self, key: str) -> Entry:
         """Look at one object or file, without reading it: size and version as in a listing.
 
@@ -89,7 +90,6 @@ class Store(ABC):
             ObjectMissingError: there is none of this key.
             InputError: UNREADABLE, as `read`.
         """
-        raise NotImplementedError
 
     @abstractmethod
     def put(self, key: str, data: bytes) -> None:

@@ -1,6 +1,7 @@
 """A real store that dies at a chosen change, or answers wrongly as networks do."""
 
 from collections.abc import Iterable, Iterator
+from typing import BinaryIO
 
 from redaction_core.storage import Blob, Entry, Store
 
@@ -35,6 +36,12 @@ class CrashingStore(Store):
 
     def read(self, key: str, *, max_bytes: int | None = None) -> Blob:
         return self.store.read(key, max_bytes=max_bytes)
+
+    def open(self, key: str) -> BinaryIO:
+        return self.store.open(key)
+
+    def entry(self, key: str) -> Entry:
+        return self.store.entry(key)
 
     def put(self, key: str, data: bytes) -> None:
         self._change(made=False)

@@ -7,11 +7,18 @@ from dataclasses import dataclass, replace
 import pytest
 
 from redaction_core.errors import Failure, UsageError
-from redaction_core.fetching import Fetched, Fetcher, FetchPolicy
+from redaction_core.fetching import (
+    BudgetedHosts,
+    Fetched,
+    Fetcher,
+    FetchPolicy,
+    HostBudget,
+    local_exchange,
+)
 from redaction_core.fetching.outcome import Clock
 from tests.fault_answers import FAULTS
 from tests.fault_origin import FaultOrigin, picture
-from tests.unit.fetches import LOCAL, STUCK_S, Turns, fetch_all, until
+from tests.unit.fetches import LOCAL, PUBLIC, STRICT, STUCK_S, Names, Net, Turns, fetch_all, until
 
 POLICY = replace(LOCAL, timeout_s=3.5, idle_timeout_s=1, max_bytes=3_000_000)
 
@@ -232,6 +239,31 @@ def test_as_many_at_once_as_allowed_and_connections_are_kept() -> None:
         assert all(one.failure is None for one in found)
         assert origin.busiest == 5
         assert origin.connections <= 5
+
+
+def test_workers_together_ask_a_host_no_harder_than_its_budget() -> None:
+    budget = HostBudget(connections=3, rate=1e6)
+    names = Names({"one.example": [[PUBLIC]]})
+
+    async def fetch(worker: str, origin: FaultOrigin) -> list[Fetched]:
+        exchange = local_exchange(budget, worker)
+        async with (
+            BudgetedHosts(exchange, gather_s=0.001, poll_s=0.005) as hosts,
+            Fetcher(STRICT, hosts, lookup=names) as fetcher,
+        ):
+            urls = [origin.url(f"/slow/0.01/{worker}/{n}", "one.example") for n in range(15)]
+            return await asyncio.gather(*(fetcher.fetch(url) for url in urls))
+
+    async def work(origin: FaultOrigin) -> None:
+        for found in await asyncio.gather(*(fetch(worker, origin) for worker in "abcd")):
+            assert not any(one.failure for one in found)
+
+    with FaultOrigin() as origin:
+        net = Net({PUBLIC: ("127.0.0.1", origin.port)})
+        with asyncio.Runner(loop_factory=lambda: net) as runner:
+            runner.run(asyncio.wait_for(work(origin), STUCK_S))
+        assert origin.busiest == 3
+        assert origin.asked("/robots.txt") == 4
 
 
 def test_connections_are_kept_over_small_errors() -> None:
