@@ -169,7 +169,8 @@ class Cluster:
             from jobs._shards import connect
 
             connect()
-            self._verb = self._job.on_cluster(self._job.shards)
+            job = self._job
+            self._verb = job.on_cluster(job.shards) if job.on_cluster else job.shards
         return self._verb
 
 

@@ -100,7 +100,7 @@ class Job:
     guess_s: Callable[[], float]
     """Measures roughly how long one input takes on one worker."""
     layout: Layout = field(default_factory=Layout)
-    on_cluster: Callable[[Verb], Verb] = field(default=lambda verb: verb)
+    on_cluster: Callable[[Verb], Verb] | None = None
     """Completes what workers are told once the cluster is there, such as with a handle to it."""
     retry: Callable[[Run], Iterator[PlannedInput]] | None = None
     """Inputs that failed and are to be tried again, once no shard is left undone."""

@@ -18,8 +18,6 @@ if TYPE_CHECKING:
     from redaction_core.plan import PlannedInput
     from redaction_core.sources import Source
 
-AT_ONCE = 4
-"""Shards under way in one worker: where the last URLs of one are waited for, others go on."""
 NOTE = (
     "The pictures belong to those who made them: check licences, and the rights of the people "
     "shown, before you use or pass on this data set."
@@ -144,7 +142,7 @@ def ingest(config: Ingest) -> int:
             output=open_store(config.output),
             open_work=partial(open_ingestion, task=task),
             tables=task.tables,
-            at_once=AT_ONCE,
+            at_once=source.at_once,
         ),
         guess_s=lambda: open_ingestion(False, task=task).seconds_of_one(),  # noqa: FBT003 - on the CPU
         layout=Layout(
@@ -152,7 +150,7 @@ def ingest(config: Ingest) -> int:
             summary="dataset.json",
             extras=(_NEAR,),
         ),
-        on_cluster=partial(_with_hosts, config=config, task=task) if config.urls else _as_it_is,
+        on_cluster=partial(_with_hosts, config=config, task=task) if config.urls else None,
         retry=None if config.retry_failed is None else partial(_failed, config.retry_failed),
         last_pass=partial(_last_pass, task),
         failures_table="failures",
@@ -214,10 +212,6 @@ def _with_hosts(verb: Verb, *, config: Ingest, task: Task) -> Verb:
     source: Any = task.source
     told = replace(task, source=replace(source, open_hosts=partial(open_hosts, actor)))
     return replace(verb, open_work=partial(open_ingestion, task=told))
-
-
-def _as_it_is(verb: Verb) -> Verb:
-    return verb
 
 
 def _failed(classes: tuple[str, ...], run: Run) -> Iterator[PlannedInput]:

@@ -46,6 +46,8 @@ class ArchiveSource:
     """Folders `train/<label>/` and `test/<label>/` say label and split."""
 
     labels = True
+    at_once = 1
+    """Two at once would send each other back and forth in a packed file."""
 
     @property
     def location(self) -> str:

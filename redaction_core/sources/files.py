@@ -24,6 +24,9 @@ class FileSource:
     tree: bool = True
     """Folders `train/<label>/` and `test/<label>/` say label and split."""
 
+    at_once = 4
+    """While one shard waits for storage, others are decoded."""
+
     @property
     def location(self) -> str:
         """See `Source.location`."""

@@ -78,6 +78,10 @@ class Source(Protocol):
     def labels(self) -> bool:
         """Say whether inputs may have a label."""
 
+    @property
+    def at_once(self) -> int:
+        """Shards that a worker is to read at the same time."""
+
     def planned(self) -> Iterator[PlannedInput]:
         """List the inputs in the byte order of their keys; streams."""
 

@@ -76,6 +76,8 @@ class UrlSource:
 
     labels = False
     """A list's label is a carried column."""
+    at_once = 4
+    """Where the last answers of one shard are waited for, others go on."""
 
     @property
     def columns(self) -> Mapping[str, str]:
