@@ -59,8 +59,11 @@ def tell_plan(job: Job, flags: RunFlags) -> None:
         left += changes.new if flags.extend else 0
     workers = flags.workers or max(1, int((os.cpu_count() or 1) / flags.cpus_per_worker))
     # Of this machine, and for images of 224x224: no more than a hint.
+    seconds = left * job.guess_s() / workers
+    if job.least_s is not None:
+        seconds = max(seconds, job.least_s() * left / max(1, count))
     plan["left"] = left
-    plan["estimated_seconds"] = round(left * job.guess_s() / workers, 1)
+    plan["estimated_seconds"] = round(seconds, 1)
     for name, value in plan.items():
         say(f"{name:>18}  {value}")
     if plan.get("changed"):

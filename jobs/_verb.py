@@ -99,6 +99,8 @@ class Job:
     shards: Verb
     guess_s: Callable[[], float]
     """Measures roughly how long one input takes on one worker."""
+    least_s: Callable[[], float] | None = None
+    """Tells roughly how long all inputs take, however many workers there are."""
     layout: Layout = field(default_factory=Layout)
     on_cluster: Callable[[Verb], Verb] | None = None
     """Completes what workers are told once the cluster is there, such as with a handle to it."""

@@ -87,6 +87,8 @@ class Ingest(RunFlags):
     """Hosts that may have private addresses, and get requests without limit of their rate."""
     retry_failed: tuple[str, ...] | None = None
     """Try again what failed, all of it or these classes; what is committed stays as it is."""
+    gpus_per_worker: float | None = 0
+    """GPUs of a worker: none is needed."""
 
     def __post_init__(self) -> None:
         """Refuse values that make no sense; raises UsageError."""
@@ -144,6 +146,7 @@ def ingest(config: Ingest) -> int:
             tables=task.tables,
             at_once=source.at_once,
         ),
+        least_s=partial(_least_s, source, config.host_rate) if config.urls else None,
         guess_s=lambda: open_ingestion(False, task=task).seconds_of_one(),  # noqa: FBT003 - on the CPU
         layout=Layout(
             tables=("images", "failures", "ledger", "contents"),
@@ -212,6 +215,10 @@ def _with_hosts(verb: Verb, *, config: Ingest, task: Task) -> Verb:
     source: Any = task.source
     told = replace(task, source=replace(source, open_hosts=partial(open_hosts, actor)))
     return replace(verb, open_work=partial(open_ingestion, task=told))
+
+
+def _least_s(source: Any, host_rate: float) -> float:  # noqa: ANN401 - a source of URLs
+    return float(source.most_of_a_host() / host_rate)
 
 
 def _failed(classes: tuple[str, ...], run: Run) -> Iterator[PlannedInput]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -16,6 +17,7 @@ from redaction_core.fetching import (
     BudgetedHosts,
     FetchPolicy,
     HostBudget,
+    host_of,
     local_exchange,
     printable_url,
 )
@@ -135,12 +137,20 @@ class UrlSource:
             schema=_ROW,
         )
 
+    def most_of_a_host(self) -> int:
+        """Count the URLs of the host that has most, of those whose rate is limited."""
+        hosts: Counter[str] = Counter()
+        for batch in self._list.batches():
+            hosts.update(host_of(url or "") for url in batch.column(0).to_pylist())
+        free = self.policy.free_hosts
+        return max((count for host, count in hosts.items() if host not in free), default=0)
+
     def urls(self, lines: Collection[int]) -> dict[int, str]:
         """Read URLs from the list again, by line."""
         found: dict[int, str] = {}
         first = 0
         for batch in self._list.batches():
-            column = batch.column("url")
+            column = batch.column(0)
             last = first + batch.num_rows
             found |= {
                 line: column[line - first].as_py() or "" for line in lines if first <= line < last
