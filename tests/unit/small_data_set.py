@@ -11,6 +11,7 @@ from redaction_core.commits import (
     Commit,
     Layout,
     Run,
+    ShardRef,
     commit_shard,
     part_bytes,
     part_key,
@@ -19,7 +20,7 @@ from redaction_core.commits import (
 from redaction_core.data_set import finish_data_set
 from redaction_core.errors import Failure, InputError
 from redaction_core.images import Pixels, Transform, encode
-from redaction_core.ingestion import Ingestion, Outcome, Task
+from redaction_core.ingestion import Ingestion, Task
 from redaction_core.plan import PlannedInput, shards
 from redaction_core.sources import Content, Details
 from redaction_core.sources.source import failed, image_id
@@ -134,28 +135,34 @@ def open_run(store: Store) -> Run:
     return Run(store, "ingest", {}, layout=LAYOUT)
 
 
-def write(store: Store, number: int, outcome: Outcome, given: Task) -> Commit:
-    """Write the parts of one shard; gives what its commit says."""
+def do_shard(store: Store, shard: ShardRef, given: Task, *, apart: bool) -> None:
+    """Do a shard and commit it; as a whole, or input by input where one may kill its process."""
+    inputs = read_shard(store, shard)
+    work = Ingestion(given)
+    outcomes = [work.run([item]) for item in inputs] if apart else [work.run(inputs)]
     parts = []
     for table, schema in given.tables.items():
-        if rows := outcome.tables[table]:
+        if rows := [row for outcome in outcomes for row in outcome.tables[table]]:
             data = part_bytes(rows, schema)
-            parts.append(part_key(table, number, data))
+            parts.append(part_key(table, shard.number, data))
             store.put_if_absent(parts[-1], data)
-    return Commit(shard=number, parts=tuple(parts), totals=outcome.totals.to_json())
+    commit_shard(store, shard, Commit(shard=shard.number, parts=tuple(parts)))
 
 
 def do_run(
-    store: Store, given: Task, *, retry: Sequence[PlannedInput] = (), shard_size: int = 3
+    store: Store,
+    given: Task,
+    *,
+    retry: Sequence[PlannedInput] = (),
+    shard_size: int = 3,
+    apart: bool = False,
 ) -> Run:
     """Plan what is new, or what is to be tried again; do and commit every shard."""
     run = open_run(store)
     new = retry or run.new_inputs(given.source.planned())
     run.add_round(shards(iter(new), shard_size), shard_size=shard_size, retries=bool(retry))
-    work = Ingestion(given)
     for shard in list(run.pending()):
-        outcome = work.run(read_shard(store, shard))
-        commit_shard(store, shard, write(store, shard.number, outcome, given))
+        do_shard(store, shard, given, apart=apart)
     return run
 
 
