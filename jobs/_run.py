@@ -42,7 +42,8 @@ def execute(job: Job, flags: RunFlags) -> int:
     _plan(job, run, flags)
     cluster = Cluster(job, flags)
     # A rerun of the same command ends the retries that were begun, and begins no others.
-    if not _run_pending(job, run, cluster) and job.retry is not None:
+    begun = run.rounds[-1].retries and not run.finished
+    if not (_run_pending(job, run, cluster) or begun) and job.retry is not None:
         _add_round(run, job.retry(run), flags, retries=True)
         _run_pending(job, run, cluster)
     summary = _finish(job, run, cluster)

@@ -97,9 +97,12 @@ class Ingest(RunFlags):
             raise UsageError("give --urls LIST or --images PLACE, one of them")
         if self.urls is None and self.url_column is not None:
             raise UsageError("--url-column is for --urls")
-        for name in ("size", "max_pixels", "max_bytes", "attempts", "in_flight"):
+        names = ("size", "max_pixels", "max_bytes", "attempts", "in_flight", "host_connections")
+        for name in names:
             if getattr(self, name) < 1:
                 raise UsageError(f"--{name.replace('_', '-')} {getattr(self, name)}: at least 1")
+        if not self.host_rate > 0:  # "nan" is not, either
+            raise UsageError(f"--host-rate {self.host_rate:g}: more than 0")
         if self.retry_failed is not None and (self.overwrite or self.extend):
             raise UsageError("--retry-failed goes alone: leave out --overwrite and --extend")
         known = {str(failure) for failure in Failure}

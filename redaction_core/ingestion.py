@@ -19,6 +19,7 @@ from redaction_core.images import (
     encode,
     normalise,
     normalise_pixels,
+    refuse_small,
 )
 from redaction_core.sources import Content, Details
 from redaction_core.totals import Totals
@@ -134,6 +135,7 @@ class Ingestion:
     def _normalised(self, content: Content) -> Normalised:
         if content.pixels is not None:
             height, width = content.pixels.shape[:2]
+            refuse_small(width, height, self._task.transform)
             pixels = normalise_pixels(content.pixels, self._task.transform)
             return Normalised(pixels=pixels, source_width=width, source_height=height)
         return normalise(content.data, self._task.transform)
@@ -186,8 +188,6 @@ class Ingestion:
     def _outcome(self, found: Sequence[tuple[PlannedInput, _Rows]]) -> Outcome:
         images = [rows.image for _, rows in found if rows.image is not None]
         contents = [rows.content for _, rows in found if rows.content is not None]
-        for place, row in enumerate(contents):
-            row["row"] = place
         failures = [rows.failure for _, rows in found if rows.failure is not None]
         totals = Totals.of_rows([{"failure": None}] * len(images), ())
         totals.add(Totals.of_rows(failures, ()))

@@ -56,7 +56,10 @@ class ShardParts:
 
 
 class Ledger:
-    """The tables `contents` and `ledger` of all shards, and the view `failed`: the last word."""
+    """The tables `contents` and `ledger` of all shards, and the view `failed`: the last word.
+
+    Beside the columns of their schemas they have `shard` and `row`, the place in the shard's part.
+    """
 
     def __init__(self, run: Run, database: duckdb.DuckDBPyConnection) -> None:
         self.database = database
@@ -113,8 +116,7 @@ class Ledger:
     def _gather(self, tables: Mapping[str, str]) -> None:
         kinds = {"contents": schemas.CONTENTS, "ledger": schemas.FAILURES}
         for name in tables:
-            empty = kinds[name].empty_table().append_column("shard", pa.array([], pa.int32()))
-            self.database.register("rows", empty)
+            self.database.register("rows", _placed(kinds[name].empty_table(), 0))
             self.database.execute(f"create table {name} as select * from rows")  # noqa: S608 - our own names
             self.database.unregister("rows")
         shards = self.shards()
@@ -135,5 +137,11 @@ class Ledger:
             found = pq.read_table(io.BytesIO(self._run.store.read(key).data))
         except (pa.ArrowException, OSError) as error:
             raise StorageError(f"{key} in {self._run.store.location} is damaged") from error
-        number = pa.array([parts.shard.number] * found.num_rows, pa.int32())
-        return found.append_column("shard", number)
+        return _placed(found, parts.shard.number)
+
+
+def _placed(part: pa.Table, shard: int) -> pa.Table:
+    """Say of every row in which shard it is, and in which place there."""
+    shards = pa.array([shard] * part.num_rows, pa.int32())
+    places = pa.array(range(part.num_rows), pa.int32())
+    return part.append_column("shard", shards).append_column("row", places)

@@ -67,7 +67,6 @@ FAILURES: Final = pa.schema(
 CONTENTS: Final = pa.schema(
     [
         pa.field("image_id", pa.string(), nullable=False),
-        pa.field("row", pa.int32(), nullable=False),  # in the shard's part of images
         pa.field("content", pa.string(), nullable=False),  # hash of the pixels
         pa.field("unit", pa.string(), nullable=False),  # hash of the group, or the content
         pa.field("split", pa.string(), nullable=False),  # as the shard gave it
@@ -75,7 +74,7 @@ CONTENTS: Final = pa.schema(
         pa.field("difference_hash", pa.int64(), nullable=False),
     ]
 )
-"""What the last pass over a data set must know of each image."""
+"""What the last pass over a data set must know of each image; rows are in the order of images."""
 
 NEAR_DUPLICATES: Final = pa.schema(
     [

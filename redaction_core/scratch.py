@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import tempfile
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,7 +12,7 @@ import duckdb
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-_MEMORY: Final = "512MB"
+_MEMORY: Final = "128MB"
 
 
 @contextmanager
@@ -23,7 +22,7 @@ def scratch_database() -> Iterator[duckdb.DuckDBPyConnection]:
         config: dict[str, str | bool | int | float | list[str]] = {
             "memory_limit": _MEMORY,
             "temp_directory": folder,
-            "threads": min(4, os.cpu_count() or 1),
+            "threads": 1,  # each takes memory of its own
             "autoinstall_known_extensions": False,
             "autoload_known_extensions": False,
         }

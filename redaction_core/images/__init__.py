@@ -26,6 +26,7 @@ from redaction_core.images.normalising import (
     difference_hash,
     normalise,
     normalise_pixels,
+    refuse_small,
 )
 
 __all__ = [
@@ -47,4 +48,5 @@ __all__ = [
     "normalise",
     "normalise_pixels",
     "pixel_count",
+    "refuse_small",
 ]

@@ -87,10 +87,7 @@ def normalise(data: bytes, transform: Transform) -> Normalised:
     """
     image = open_header(data, transform.max_pixels)
     width, height = image.size
-    if min(width, height) < transform.min_size:
-        raise InputError(
-            Failure.TOO_SMALL, f"{width} x {height}; a side is below {transform.min_size} pixels"
-        )
+    refuse_small(width, height, transform)
     with translated():
         if isinstance(image, JpegImageFile):
             if orientation(image) >= 5:  # noqa: PLR2004 - it lies on its side
@@ -105,6 +102,14 @@ def normalise(data: bytes, transform: Transform) -> Normalised:
             pixels, _ = read_pixels(image)
             upright_height, upright_width = pixels.shape[:2]
         return Normalised(normalise_pixels(pixels, transform), upright_width, upright_height)
+
+
+def refuse_small(width: int, height: int, transform: Transform) -> None:
+    """Raise InputError (too_small) for a source with a side below the transform's `min_size`."""
+    if min(width, height) < transform.min_size:
+        raise InputError(
+            Failure.TOO_SMALL, f"{width} x {height}; a side is below {transform.min_size} pixels"
+        )
 
 
 def normalise_pixels(pixels: Pixels, transform: Transform) -> Pixels:

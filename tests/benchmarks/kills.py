@@ -1,21 +1,26 @@
-"""Kill runs at random moments, run them again, and compare: `... --kills 30 --seed 0`."""
+"""Kill runs at random moments, run them again, compare: `... --verb ingest --kills 20 --seed 0`."""
 
 import os
 import sys
 import tempfile
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Literal
 
 import tyro
 
 from redaction_core.embedded_s3 import EmbeddedS3
-from tests.faults.harness import BUCKET, Kill, Scene
+from tests.data_sets import Ingestion, Retries
+from tests.fault_origin import FaultOrigin
+from tests.faults.harness import BUCKET, Kill, Reconstruction, Scene
 
 
 @dataclass(frozen=True, kw_only=True)
 class Kills:
     """Kill the driver, a worker and the storage server of small runs, in turn."""
 
+    verb: Literal["reconstruct", "ingest", "retry-failed"] = "reconstruct"
+    """What is disturbed; retry-failed is ingest once more, after servers have healed."""
     kills: int = 30
     """How many."""
     first: int = 0
@@ -30,9 +35,10 @@ def main(config: Kills) -> int:
     with (
         tempfile.TemporaryDirectory(prefix="kills-") as folder,
         EmbeddedS3(Path(folder, "server"), [BUCKET]) as server,
+        FaultOrigin() as origin,
     ):
         os.environ.update(server.environment)
-        scene = Scene.prepare(Path(folder), server)
+        scene = _prepare(config.verb, Path(folder), server, origin)
         print(f"in peace: {scene.seconds:.1f} s, {len(scene.expected.names)} files", flush=True)
         for number in range(config.first, config.first + config.kills):
             kill = Kill.draw(number, config.seed)
@@ -46,6 +52,15 @@ def main(config: Kills) -> int:
             print(f"{number:3} {where}, at {report.files:2} files: {verdict}", flush=True)
     print(f"{config.kills} kills, {bad} runs that differ")
     return 1 if bad else 0
+
+
+def _prepare(verb: str, folder: Path, server: EmbeddedS3, origin: FaultOrigin) -> Scene:
+    if verb == "reconstruct":
+        return Scene.prepare(folder / verb, server, Reconstruction())
+    first = Scene.prepare(folder / "ingest", server, Ingestion(origin))
+    if verb == "ingest":
+        return first
+    return Scene.prepare(folder / verb, server, Retries(origin, str(first.folder)))
 
 
 if __name__ == "__main__":

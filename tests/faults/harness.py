@@ -12,12 +12,12 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal, get_args
+from typing import Literal, Protocol, get_args
 
 import psutil
 
 from redaction_core.embedded_s3 import EmbeddedS3
-from redaction_core.storage import open_store
+from redaction_core.storage import Store, open_store
 from tests.command import Command, Ended, Output, run
 from tests.poison import packed, picture
 
@@ -31,7 +31,7 @@ VICTIMS: tuple[Victim, ...] = get_args(Victim)
 
 _MARK = "REDACTION_TESTS_RUN"
 _SAID = re.compile(
-    r"planned |going on with |\d+ of \d+ shards are done|reconstruct: |error: cannot |$"
+    r"planned |going on with |\d+ of \d+ shards are done|(reconstruct|ingest): |error: cannot |$"
 )
 _ENDED_S = 300.0
 _DOWN_S = 1.0
@@ -78,47 +78,110 @@ class Report:
     problems: list[str] = field(default_factory=list)
 
 
-@dataclass(kw_only=True)
-class Scene:
-    """Images on disk and in a bucket, and what a run in peace makes of them."""
+class Subject(Protocol):
+    """A verb that is disturbed, with inputs for it."""
 
-    folder: Path
-    server: EmbeddedS3
-    expected: Output
-    seconds: float
+    verb: str
+    workers: Sequence[str]
+    """What the command lines of its workers contain, one or the other."""
 
-    @classmethod
-    def prepare(cls, folder: Path, server: EmbeddedS3) -> "Scene":
-        """Write the images, and run once in peace; the environment leads to the server."""
-        bucket = open_store(f"s3://{BUCKET}/input")
-        (folder / "input").mkdir()
+    def write(self, place: Store) -> None:
+        """Write the inputs to a place."""
+
+    def flags(self, root: str) -> Sequence[str]:
+        """Give all flags but the output, with the inputs at a place."""
+
+    def begin(self, output: str) -> None:
+        """Get ready for a run, and for its rerun, to this output."""
+
+    def read(self, output: str) -> Output:
+        """Read what must be the same after every kill."""
+
+    def check(self, output: str) -> None:
+        """Assert that a run in peace did all that kills should disturb."""
+
+
+class Reconstruction:
+    """A folder of images, one of which is none."""
+
+    verb = "reconstruct"
+    workers = ("ShardWorker",)
+
+    def write(self, place: Store) -> None:
+        """See `Subject.write`."""
         for number in range(IMAGES):
             pixels = picture(64, 64, channels=3 if number % 4 == 0 else 1, seed=number)
             data = packed(pixels) if number != IMAGES // 2 else b"not an image"
-            (folder / "input" / f"{number:02}.png").write_bytes(data)
-            bucket.put(f"{number:02}.png", data)
+            place.put(f"input/{number:02}.png", data)
+
+    def flags(self, root: str) -> Sequence[str]:
+        """See `Subject.flags`."""
+        return ("--input", f"{root}/input", *FLAGS)
+
+    def begin(self, output: str) -> None:
+        """See `Subject.begin`."""
+
+    def read(self, output: str) -> Output:
+        """See `Subject.read`."""
+        return Output.read(output)
+
+    def check(self, output: str) -> None:
+        """See `Subject.check`."""
+        assert len(Output.read(output).rows) == IMAGES
+
+
+@dataclass(kw_only=True)
+class Scene:
+    """Inputs on disk and in a bucket, and what a run in peace makes of them."""
+
+    folder: Path
+    server: EmbeddedS3
+    subject: Subject
+    expected: Output
+    first_files: int
+    """How many an output has before its run begins."""
+    seconds: float
+
+    @classmethod
+    def prepare(cls, folder: Path, server: EmbeddedS3, subject: Subject) -> "Scene":
+        """Write the inputs, and run once in peace; the environment leads to the server.
+
+        The folder's name is that of the scene's place in the bucket, too.
+        """
+        for root in (str(folder), _in_bucket(folder)):
+            subject.write(open_store(root))
+        output = f"{folder}/out"
+        subject.begin(output)
+        first_files = _count(open_store(output).list(missing_ok=True))
         started = time.monotonic()
-        ended = run(
-            folder / "peace", "--input", f"{folder}/input", "--output", f"{folder}/out", *FLAGS
-        )
+        flags = (*subject.flags(str(folder)), "--output", output)
+        ended = run(folder / "peace", *flags, verb=subject.verb)
         assert ended.code == 0, ended.stderr
         seconds = time.monotonic() - started
-        expected = Output.read(f"{folder}/out")
-        assert len(expected.rows) == IMAGES
-        return cls(folder=folder, server=server, expected=expected, seconds=seconds)
+        subject.check(output)
+        return cls(
+            folder=folder,
+            server=server,
+            subject=subject,
+            expected=subject.read(output),
+            first_files=first_files,
+            seconds=seconds,
+        )
 
     def disturb(self, kill: Kill) -> Report:
         """Run, kill, run again if need be, and compare."""
         report = Report(kill=kill)
         name = uuid.uuid4().hex
-        root = str(self.folder) if kill.place == "disk" else f"s3://{BUCKET}"
+        root = str(self.folder) if kill.place == "disk" else _in_bucket(self.folder)
         output = f"{root}/{name}"
-        flags = ("--input", f"{root}/input", "--output", output, *FLAGS)
+        flags = (*self.subject.flags(root), "--output", output)
+        verb = self.subject.verb
+        self.subject.begin(output)
         environment = {_MARK: name}
         if kill.victim == "server" and not kill.returns:
             environment["REDACTION_STORAGE_RETRY_S"] = "1"
         log = self.folder / "logs" / name
-        command = Command.start(log / "first", *flags, environment=environment)
+        command = Command.start(log / "first", *flags, verb=verb, environment=environment)
         self._wait_for(kill, command, output, report)
         self._kill(kill, command, name, report)
         ended = command.wait()
@@ -127,22 +190,24 @@ class Scene:
         _judge(kill, ended, report)
         if ended.code != 0:
             # At once: what the killed run left behind may still be at work.
-            again = run(log / "again", *flags, environment={_MARK: name})
+            again = run(log / "again", *flags, verb=verb, environment={_MARK: name})
             report.problems += _odd_lines(again)
             if again.code != 0:
                 report.problems.append(f"the rerun ended with {again.code}: {again.stderr[-500:]}")
-        report.problems += differences(Output.read(output), self.expected)
+        report.problems += differences(self.subject.read(output), self.expected)
         report.problems += [f"left running: {process}" for process in _left_running(name)]
         return report
 
     def _wait_for(self, kill: Kill, command: Command, output: str, report: Report) -> None:
         started = time.monotonic()
         store = open_store(output)
+        own_files = len(self.expected.names) - self.first_files
 
         def reached() -> bool:
             if kill.clock == "time":
                 return time.monotonic() - started >= kill.moment * self.seconds
-            return _count(store.list(missing_ok=True)) >= kill.moment * len(self.expected.names)
+            files = _count(store.list(missing_ok=True))
+            return files - self.first_files >= kill.moment * own_files
 
         _wait(lambda: command.process.poll() is not None or reached())
         time.sleep(kill.pause_s)
@@ -160,13 +225,19 @@ class Scene:
 
         def found() -> bool:
             victims[:] = [psutil.Process(command.process.pid)] * (kill.victim == "driver")
-            victims.extend(_workers(name) if kill.victim == "worker" else ())
+            victims.extend(self._workers(name) if kill.victim == "worker" else ())
             return bool(victims)
 
         _wait(lambda: command.process.poll() is not None or found())
         if command.process.poll() is None:
             report.hit = True
             random.Random(kill.moment).choice(victims).kill()
+
+    def _workers(self, name: str) -> Iterator[psutil.Process]:
+        for process in _processes(name):
+            title = " ".join(_command_line(process))
+            if any(part in title for part in self.subject.workers):
+                yield process
 
 
 def differences(found: Output, expected: Output) -> list[str]:
@@ -175,15 +246,15 @@ def differences(found: Output, expected: Output) -> list[str]:
     names, wanted = (Counter(map(_without_hash, each.names)) for each in (found, expected))
     problems += [f"superfluous: {name}" for name in names - wanted]
     problems += [f"missing: {name}" for name in wanted - names]
-    for key in found.images.keys() & expected.images.keys():
-        if found.images[key] != expected.images[key]:
+    for key, data in expected.images.items():
+        if found.images.get(key) != data:
             problems.append(f"other bytes: {key}")
     if [row["key"] for row in found.rows] != [row["key"] for row in expected.rows]:
         problems.append("not one row an input")
         return problems
     for row, wanted_row in zip(found.rows, expected.rows, strict=True):
         other = [f"{name}={row[name]}" for name in row if row[name] != wanted_row[name]]
-        problems += [f"other metrics of {row['key']}: {', '.join(other)}"] if other else []
+        problems += [f"other row of {row['key']}: {', '.join(other)}"] if other else []
     return problems
 
 
@@ -202,12 +273,6 @@ def _judge(kill: Kill, ended: Ended, report: Report) -> None:
 def _odd_lines(ended: Ended) -> list[str]:
     lines = ended.stderr.splitlines()
     return [f"on stderr: {line}" for line in lines if not _SAID.match(line)]
-
-
-def _workers(name: str) -> Iterator[psutil.Process]:
-    for process in _processes(name):
-        if "ShardWorker" in " ".join(_command_line(process)):
-            yield process
 
 
 def _left_running(name: str) -> list[str]:
@@ -235,6 +300,10 @@ def _command_line(process: psutil.Process) -> Sequence[str]:
         return list(process.cmdline())
     except psutil.Error:
         return ()
+
+
+def _in_bucket(folder: Path) -> str:
+    return f"s3://{BUCKET}/{folder.name}"
 
 
 def _without_hash(name: str) -> str:

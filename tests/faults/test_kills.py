@@ -3,6 +3,7 @@
 A sample; `python -m tests.benchmarks.kills` does as many as asked for.
 """
 
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,18 +15,46 @@ from redaction_core.embedded_s3 import EmbeddedS3
 from redaction_core.storage import open_store
 from tests import poison
 from tests.command import WITHOUT_RAY, Output, run
-from tests.faults.harness import BUCKET, FLAGS, Kill, Scene, differences
+from tests.data_sets import Ingestion, Retries
+from tests.fault_origin import FaultOrigin
+from tests.faults.harness import BUCKET, FLAGS, Kill, Reconstruction, Scene, differences
 
 DEATHS = 3
 
 
 @pytest.fixture(scope="module")
-def scene(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scene]:
-    folder = tmp_path_factory.mktemp("kills")
-    with EmbeddedS3(folder / "server", [BUCKET]) as server, pytest.MonkeyPatch.context() as patch:
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedS3]:
+    folder = tmp_path_factory.mktemp("server")
+    with EmbeddedS3(folder, [BUCKET]) as server, pytest.MonkeyPatch.context() as patch:
         for name, value in server.environment.items():
             patch.setenv(name, value)
-        yield Scene.prepare(folder, server)
+        yield server
+
+
+@pytest.fixture(scope="module")
+def scene(server: EmbeddedS3, tmp_path_factory: pytest.TempPathFactory) -> Scene:
+    return Scene.prepare(tmp_path_factory.mktemp("reconstruct"), server, Reconstruction())
+
+
+@pytest.fixture(scope="module")
+def origin() -> Iterator[FaultOrigin]:
+    with FaultOrigin() as origin:
+        yield origin
+
+
+@pytest.fixture(scope="module")
+def ingest_scene(
+    server: EmbeddedS3, origin: FaultOrigin, tmp_path_factory: pytest.TempPathFactory
+) -> Scene:
+    return Scene.prepare(tmp_path_factory.mktemp("ingest"), server, Ingestion(origin))
+
+
+@pytest.fixture(scope="module")
+def retry_scene(
+    ingest_scene: Scene, origin: FaultOrigin, tmp_path_factory: pytest.TempPathFactory
+) -> Scene:
+    retries = Retries(origin, str(ingest_scene.folder))
+    return Scene.prepare(tmp_path_factory.mktemp("retries"), ingest_scene.server, retries)
 
 
 @pytest.mark.parametrize(
@@ -42,6 +71,41 @@ def test_a_killed_run_ends_like_one_in_peace(scene: Scene, kill: Kill) -> None:
     report = scene.disturb(kill)
     assert report.hit
     assert report.problems == []
+
+
+@pytest.mark.parametrize(
+    "kill",
+    [
+        Kill(victim="worker", place="disk", clock="files", moment=0.4, pause_s=0, returns=False),
+        Kill(victim="server", place="bucket", clock="files", moment=0.5, pause_s=0, returns=False),
+        # While duplicates are marked.
+        Kill(victim="driver", place="bucket", clock="files", moment=0.9, pause_s=0, returns=False),
+    ],
+    ids=lambda kill: kill.victim,
+)
+def test_a_killed_ingest_ends_like_one_in_peace(ingest_scene: Scene, kill: Kill) -> None:
+    report = ingest_scene.disturb(kill)
+    assert report.hit
+    assert report.problems == []
+
+
+def test_killed_retries_end_like_those_in_peace(retry_scene: Scene) -> None:
+    kill = Kill(victim="driver", place="disk", clock="files", moment=0.6, pause_s=0, returns=False)
+    report = retry_scene.disturb(kill)
+    assert report.hit
+    assert report.problems == []
+
+
+def test_retries_that_lack_their_end_alone_begin_no_others(
+    retry_scene: Scene, tmp_path: Path
+) -> None:
+    output = tmp_path / "out"
+    shutil.copytree(retry_scene.folder / "out", output)
+    (output / "_SUCCESS").unlink()
+    flags = (*retry_scene.subject.flags(""), "--output", str(output))
+    ended = run(tmp_path / "log", *flags, verb="ingest")
+    assert ended.code == 0, ended.stderr
+    assert differences(retry_scene.subject.read(str(output)), retry_scene.expected) == []
 
 
 def test_deaths_by_chance_alone_change_nothing(scene: Scene, tmp_path: Path) -> None:

@@ -85,7 +85,7 @@ class MemorySource:
             )
             yield PlannedInput(
                 key=name,
-                size=len(given.data),
+                size=0,  # as of URLs: what is behind them may change
                 version="1",
                 failure=given.planned,
                 detail="as planned" if given.planned else None,

@@ -10,13 +10,13 @@ import pytest
 from redaction_core.commits import commit_shard
 from redaction_core.data_set import NEAR_DUPLICATES, finish_data_set
 from redaction_core.errors import Failure, StorageError
-from redaction_core.images import Transform
+from redaction_core.images import Transform, encode
 from redaction_core.ledger import Ledger
 from redaction_core.plan import PlannedInput
 from redaction_core.splits import Splits
 from redaction_core.storage import Store, open_store
 from tests.data_sets import DataSet
-from tests.unit.small_data_set import Given, do_run, finish, lost, open_run, png, task
+from tests.unit.small_data_set import Given, do_run, finish, lost, noise, open_run, png, task
 
 
 def failed(store: Store, *classes: str) -> list[PlannedInput]:
@@ -234,13 +234,11 @@ def test_counts_that_do_not_add_up_end_the_run(tmp_path: Path, table: str) -> No
 
 def test_pictures_that_look_alike_are_listed(tmp_path: Path) -> None:
     store = open_store(str(tmp_path))
-    pixels = Given(data=png(1)).data
-    brighter = io.BytesIO()
-    from PIL import Image
-
-    Image.open(io.BytesIO(pixels)).point(lambda value: value // 2).save(brighter, "PNG")
-    given = task({"a": Given(data=pixels), "b": Given(data=brighter.getvalue())})
-    given = task({**given.source.inputs, "c": Given(data=png(9))})  # type: ignore[attr-defined]
+    pixels, other = noise(1, 8, 8), noise(1, 8, 8)
+    other[0, 0] ^= 1
+    inputs = {"a": Given(data=encode(pixels, "png")), "b": Given(data=encode(other, "png"))}
+    inputs |= {"c": Given(data=png(9, 8, 8)), "d": Given(data=png(1, 8, 8))}
+    given = task(inputs)
     summary = finish(do_run(store, given), given)
     rows = pq.read_table(io.BytesIO(store.read(NEAR_DUPLICATES).data)).to_pylist()
     ids = {row["image_id"]: row["url"] for row in DataSet.read(str(tmp_path)).images}
