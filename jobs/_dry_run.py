@@ -8,7 +8,7 @@ from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 from jobs._command import RunFlags, print_result, say
-from redaction_core.commits import Run
+from redaction_core.commits import PLAN_FILE, Run
 from redaction_core.errors import Failure, UsageError
 
 if TYPE_CHECKING:
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 def tell_plan(job: Job, flags: RunFlags) -> None:
     """Print what a run would do; nothing is written."""
-    replaces = flags.overwrite and job.outputs.exists("plan.json")
+    replaces = flags.overwrite and job.outputs.exists(PLAN_FILE)
     run = None if replaces else Run(job.outputs, job.verb, job.config, layout=job.layout)
     count = size = 0
     failures: Counter[Failure] = Counter()

@@ -7,6 +7,7 @@ import uuid
 from collections.abc import Mapping
 from typing import Any
 
+from redaction_core.errors import StorageError
 from redaction_core.fetching import BudgetedHosts, HostBudget
 
 
@@ -40,6 +41,8 @@ def start_hosts(connections: int, rate: float) -> Any:  # noqa: ANN401 - Ray's h
 
 def open_hosts(actor: Any) -> BudgetedHosts:  # noqa: ANN401 - Ray's handle
     """Open a worker's side; called in its event loop."""
+    from ray.exceptions import RayError
+
     worker = uuid.uuid4().hex
 
     async def exchange(
@@ -48,7 +51,10 @@ def open_hosts(actor: Any) -> BudgetedHosts:  # noqa: ANN401 - Ray's handle
         returned: Mapping[str, int],
         pauses: Mapping[str, float],
     ) -> dict[str, int]:
-        granted: dict[str, int] = await actor.exchange.remote(worker, wanted, returned, pauses)
+        try:
+            granted: dict[str, int] = await actor.exchange.remote(worker, wanted, returned, pauses)
+        except RayError as error:
+            raise StorageError("the keeper of turns at hosts does not answer: run again") from error
         return granted
 
     return BudgetedHosts(exchange)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from jobs._command import Progress, RunFlags, print_result, say
 from jobs._dry_run import no_inputs, tell_plan
 from jobs._verb import Finished, Job, Verb
-from redaction_core.commits import Run, ShardRef, remove_run
+from redaction_core.commits import PLAN_FILE, Run, ShardRef, remove_run
 from redaction_core.errors import UsageError
 from redaction_core.plan import PlannedInput, shards
 from redaction_core.totals import Totals
@@ -35,11 +35,14 @@ def execute(job: Job, flags: RunFlags) -> int:
     if flags.dry_run:
         tell_plan(job, flags)
         return 0
-    replaces = flags.overwrite and remove_run(job.outputs)
-    if replaces:
+    replaces, inputs = False, None
+    if flags.overwrite and job.outputs.exists(PLAN_FILE):
+        # Only once it is clear that there is something to put in its place.
+        inputs = _some(job)
+        replaces = remove_run(job.outputs)
         say("removed what the earlier run wrote")
     run = Run(job.outputs, job.verb, job.config, layout=job.layout, replaces=replaces)
-    _plan(job, run, flags)
+    _plan(job, run, flags, inputs)
     cluster = Cluster(job, flags)
     # A rerun of the same command ends the retries that were begun, and begins no others.
     begun = run.rounds[-1].retries and not run.finished
@@ -83,11 +86,21 @@ def _finish(job: Job, run: Run, cluster: Cluster) -> Mapping[str, Any]:
     return finished.summary
 
 
-def _plan(job: Job, run: Run, flags: RunFlags) -> None:
+def _some(job: Job) -> Iterator[PlannedInput]:
+    """List the inputs anew; raises UsageError where there are none."""
+    inputs = job.listed(())
+    first = next(inputs, None)
+    if first is None:
+        raise no_inputs(job)
+    return itertools.chain([first], inputs)
+
+
+def _plan(
+    job: Job, run: Run, flags: RunFlags, inputs: Iterator[PlannedInput] | None = None
+) -> None:
+    """Plan the first round (of these inputs), or look what has changed since."""
     if not run.rounds:
-        _add_round(run, job.listed(()), flags)
-        if not run.rounds:
-            raise no_inputs(job)
+        _add_round(run, inputs or _some(job), flags)
         return
     changes = run.changes(job.listed(run.planned()))
     changes.refuse_changed()

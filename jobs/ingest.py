@@ -22,7 +22,15 @@ NOTE = (
     "The pictures belong to those who made them: check licences, and the rights of the people "
     "shown, before you use or pass on this data set."
 )
-_NEAR = "near_duplicates.parquet"
+_NOT_HERE = (
+    *(Failure.NAME_COLLISION, Failure.NOT_PIXELATED, Failure.OUTPUT_CONFLICT),
+    *(Failure.ORIGINAL_MISSING, Failure.ORIGINAL_UNREADABLE, Failure.ORIGINAL_SIZE),
+    *(Failure.MASK_MISSING, Failure.MASK_UNREADABLE, Failure.MASK_SIZE),
+    *(Failure.MASK_EMPTY, Failure.MASK_FULL),
+)
+"""Failures that no input of a data set has."""
+_MOST_BYTES = 2**30
+"""Of the pixels of a shard: it is in memory as a whole, and several are at once."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -103,9 +111,16 @@ class Ingest(RunFlags):
                 raise UsageError(f"--{name.replace('_', '-')} {getattr(self, name)}: at least 1")
         if not self.host_rate > 0:  # "nan" is not, either
             raise UsageError(f"--host-rate {self.host_rate:g}: more than 0")
+        shard_bytes = self.shard_size * self.size**2 * (3 if self.color == "rgb" else 1)
+        if shard_bytes > _MOST_BYTES:
+            most = max(1, self.shard_size * _MOST_BYTES // shard_bytes)
+            raise UsageError(
+                f"--shard-size {self.shard_size}: with images of --size {self.size} a shard would "
+                f"take more than 1 GiB; {most} at most"
+            )
         if self.retry_failed is not None and (self.overwrite or self.extend):
             raise UsageError("--retry-failed goes alone: leave out --overwrite and --extend")
-        known = {str(failure) for failure in Failure}
+        known = {str(failure) for failure in Failure} - {str(failure) for failure in _NOT_HERE}
         if unknown := set(self.retry_failed or ()) - known:
             raise UsageError(
                 f"--retry-failed {' '.join(sorted(unknown))}: the classes are "
@@ -118,6 +133,7 @@ def ingest(config: Ingest) -> int:
     from jobs._run import execute
     from jobs._verb import Job, Verb
     from redaction_core.commits import Layout
+    from redaction_core.data_set import FAILURES_TABLE, NEAR_DUPLICATES
     from redaction_core.images import Transform
     from redaction_core.ingestion import Task, open_ingestion
     from redaction_core.splits import Splits
@@ -152,14 +168,14 @@ def ingest(config: Ingest) -> int:
         least_s=partial(_least_s, source, config.host_rate) if config.urls else None,
         guess_s=lambda: open_ingestion(False, task=task).seconds_of_one(),  # noqa: FBT003 - on the CPU
         layout=Layout(
-            tables=("images", "failures", "ledger", "contents"),
+            tables=(*task.tables, FAILURES_TABLE),
             summary="dataset.json",
-            extras=(_NEAR,),
+            extras=(NEAR_DUPLICATES,),
         ),
         on_cluster=partial(_with_hosts, config=config, task=task) if config.urls else None,
         retry=None if config.retry_failed is None else partial(_failed, config.retry_failed),
         last_pass=partial(_last_pass, task),
-        failures_table="failures",
+        failures_table=FAILURES_TABLE,
         note=NOTE,
     )
     return execute(job, config)

@@ -42,8 +42,9 @@ _LINKS: Final = """
     order by lowest, unit
 """
 
-# One split for all that is linked: the source's own where it says one, and of those the one that
-# must be kept from training; else that of the unit whose name is lowest.
+# One split for all that is linked: the source's own where it says one, of those the one that must
+# be kept from training. Else train, if any is there: somebody may have trained on it by the time
+# that a later round links it to what is in val.
 _SPLITS: Final = """
     create table splits as
     with rooted as (
@@ -54,7 +55,8 @@ _SPLITS: Final = """
         select root, case
             when bool_or(fixed and split = 'test') then 'test'
             when bool_or(fixed and split = 'val') then 'val'
-            else arg_min(split, unit)
+            when bool_or(split = 'train') then 'train'
+            else 'val'
         end as decided
         from rooted group by root
     )
@@ -75,9 +77,8 @@ _MARKS: Final = """
     order by shard, row
 """
 
-# Two hashes that differ in at most two bits agree in one of three thirds. A third that very many
-# share says nothing (blank pictures), and comparing all of them would take for ever.
-_BAND_LIMIT: Final = 1_000
+# Two hashes that differ in at most two bits agree in one of three thirds. Of those that share a
+# third, each is compared with the first alone: blank pictures may be very many.
 _NEAR: Final = f"""
     with hashes as (
         select image_id, difference_hash as hash
@@ -87,15 +88,15 @@ _NEAR: Final = f"""
         select image_id, hash, band, (hash >> (21 * band)) & ((1 << 21) - 1) as value
         from hashes, (values (0), (1), (2)) as thirds(band)
     ),
-    telling as (
-        select *, count(*) over (partition by band, value) as sharing from bands
-        qualify sharing between 2 and {_BAND_LIMIT}
+    firsts as (
+        select *, first_value(image_id) over bucket as first_id,
+            first_value(hash) over bucket as first_hash
+        from bands window bucket as (partition by band, value order by image_id)
     )
-    select distinct one.image_id, other.image_id as near_image_id,
-        bit_count(xor(one.hash, other.hash))::integer as distance
-    from telling as one join telling as other using (band, value)
-    where one.image_id < other.image_id
-        and bit_count(xor(one.hash, other.hash)) <= {NEAR_BITS}
+    select distinct first_id as image_id, image_id as near_image_id,
+        bit_count(xor(hash, first_hash))::integer as distance
+    from firsts
+    where image_id != first_id and bit_count(xor(hash, first_hash)) <= {NEAR_BITS}
     order by all
 """  # noqa: S608 - numbers of our own
 

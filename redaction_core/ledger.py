@@ -6,12 +6,11 @@ It lies in a database of its own on disk; what it says is the last word on each 
 from __future__ import annotations
 
 import io
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
-from itertools import groupby, islice
-from operator import itemgetter
+from itertools import islice
 from typing import TYPE_CHECKING, Any, Final
 
 import pyarrow as pa
@@ -29,16 +28,20 @@ if TYPE_CHECKING:
 
     from redaction_core.plan import PlannedInput
 
+_TABLES: Final = {CONTENTS: schemas.CONTENTS, LEDGER: schemas.FAILURES}
 _READERS: Final = 8
 _READ_AHEAD: Final = 32  # shards
 _FETCHED: Final = 2_000  # rows
 
 # An input that failed and was tried again is in the ledger of both rounds; shards count on over
-# rounds, so the highest one has the last word. What succeeded is never tried again.
+# rounds, so the highest one has the last word. What succeeded is never tried again. Sorted are the
+# ids alone, as urls and details may be long.
 _LAST_WORD: Final = """
-    create view failed as
-    select * from ledger where image_id not in (select image_id from contents)
-    qualify row_number() over (partition by image_id order by shard desc) = 1
+    create table last as
+    select image_id, max(shard) as shard from ledger
+    where image_id not in (select image_id from contents)
+    group by image_id;
+    create view failed as select ledger.* from ledger semi join last using (image_id, shard)
 """
 
 
@@ -71,7 +74,7 @@ class Ledger:
         """Gather what the commits name; raises StorageError where a shard has none."""
         with scratch_database() as database:
             ledger = cls(run, database)
-            ledger._gather({"contents": CONTENTS, "ledger": LEDGER})
+            ledger._gather()
             database.execute(_LAST_WORD)
             yield ledger
 
@@ -98,9 +101,9 @@ class Ledger:
     def failures(self) -> Iterator[tuple[int, list[dict[str, Any]]]]:
         """Yield the last failure of each input that has no image, by the shard that had it."""
         names = schemas.FAILURES.names
-        query = f"select shard, {', '.join(names)} from failed order by shard, image_id"  # noqa: S608 - no strangers' text
-        for shard, rows in groupby(self.rows(query), key=itemgetter(0)):
-            yield shard, [dict(zip(names, row[1:], strict=True)) for row in rows]
+        for (shard,) in self.rows("select distinct shard from last order by shard"):
+            query = f"select {', '.join(names)} from failed where shard = {shard} order by image_id"  # noqa: S608 - no strangers' text
+            yield shard, [dict(zip(names, row, strict=True)) for row in self.rows(query)]
 
     def failed_inputs(self, classes: Collection[str]) -> Iterator[PlannedInput]:
         """Yield what is planned of each input whose last word is one of these failures (or any)."""
@@ -113,17 +116,16 @@ class Ledger:
                     item for item in inputs if (Details.of(item).image_id or item.key) in wanted
                 )
 
-    def _gather(self, tables: Mapping[str, str]) -> None:
-        kinds = {"contents": schemas.CONTENTS, "ledger": schemas.FAILURES}
-        for name in tables:
-            self.database.register("rows", _placed(kinds[name].empty_table(), 0))
+    def _gather(self) -> None:
+        for name, schema in _TABLES.items():
+            self.database.register("rows", _placed(schema.empty_table(), 0))
             self.database.execute(f"create table {name} as select * from rows")  # noqa: S608 - our own names
             self.database.unregister("rows")
         shards = self.shards()
         with ThreadPoolExecutor(_READERS) as readers:
             while some := list(islice(shards, _READ_AHEAD)):
-                for name, table in tables.items():
-                    read = [readers.submit(self._read, parts, table) for parts in some]
+                for name in _TABLES:
+                    read = [readers.submit(self._read, parts, name) for parts in some]
                     found = [each for future in read if (each := future.result()) is not None]
                     if found:
                         self.database.register("rows", pa.concat_tables(found))

@@ -125,11 +125,14 @@ def dataset(columns: Mapping[str, str], *, labels: bool) -> pa.Schema:
 
 
 def column_names(columns: Mapping[str, str], *, labels: bool) -> dict[str, str]:
-    """Give each carried column the name it has in the data set: `list_` before a taken one."""
-    taken = set(dataset({}, labels=labels).names)
+    """Give each carried column the name it has in the data set.
+
+    Without what cannot be printed, which readers stumble over, and with `list_` before a taken one.
+    """
+    taken = {*dataset({}, labels=labels).names, "image.bytes", "image.path"}
     names: dict[str, str] = {}
     for name in columns:
-        new = name
+        new = "".join(letter for letter in name if letter.isprintable()) or "column"
         while new in taken:
             new = f"list_{new}"
         taken.add(new)

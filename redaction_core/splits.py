@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 _ONE = 2**64
+_LONGEST_NAME = 500
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,17 +45,19 @@ class Splits:
         """Name the group of an input; None for one that stands alone.
 
         By a column: its value. By an expression: what its first parentheses (without any: the
-        whole of it) match in the name, a URL or a key.
+        whole of it) match in the name, a URL or a key. Of long names the last 500 letters count.
+        Nothing, or an empty text, is no group.
         """
         if self.group_by is None:
             return None
         if self.group_by in self.columns:
             value = carried.get(self.group_by)
-            return None if value is None else str(value)
-        found = self._pattern.search(name)
+            return None if value is None else str(value) or None
+        # Strangers' names may be long, and expressions may take quadratic time.
+        found = self._pattern.search(name[-_LONGEST_NAME:])
         if found is None:
             return None
-        return found[1] if found.re.groups else found[0]
+        return (found[1] if found.re.groups else found[0]) or None
 
     def split(self, unit: str) -> str:
         """Give the split, `train` or `val`, of all images of one group, or of one content."""

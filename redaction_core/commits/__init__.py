@@ -18,7 +18,7 @@ run       the whole run, as its driver sees it
 removal   what --overwrite removes
 """
 
-from redaction_core.commits.layout import IMAGES
+from redaction_core.commits.layout import IMAGES, PLAN_FILE
 from redaction_core.commits.parts import part_bytes, part_key
 from redaction_core.commits.removal import remove_run
 from redaction_core.commits.rounds import Layout, Round
@@ -36,6 +36,7 @@ from redaction_core.commits.shard import (
 
 __all__ = [
     "IMAGES",
+    "PLAN_FILE",
     "Attempt",
     "Changes",
     "Commit",

@@ -9,6 +9,8 @@ from typing import Any, Final
 from redaction_core.errors import UsageError
 from redaction_core.storage import Store
 
+PLAN_FILE: Final = "plan.json"
+"""Of the first round."""
 PLAN: Final = "plan/"
 COMMITS: Final = "commits/"
 ATTEMPTS: Final = "attempts/"
@@ -26,7 +28,7 @@ _ATTEMPT: Final = re.compile(r"attempts/[0-9a-f]{16}-\d{6,}-(\d+)")
 
 def round_key(number: int) -> str:
     """Name the plan file of a round."""
-    return f"plan-{number:04d}.json" if number else "plan.json"
+    return f"plan-{number:04d}.json" if number else PLAN_FILE
 
 
 def attempt_number(key: str) -> int:

@@ -21,9 +21,10 @@ from redaction_core.fetching.outcome import Fetched
 from redaction_core.fetching.policy import FetchPolicy
 from redaction_core.fetching.resolver import Lookup
 from redaction_core.fetching.turns import BudgetedHosts
-from redaction_core.fetching.urls import host_of, printable_url
+from redaction_core.fetching.urls import LONGEST_URL, host_of, printable_url
 
 __all__ = [
+    "LONGEST_URL",
     "BudgetedHosts",
     "Exchange",
     "FetchPolicy",

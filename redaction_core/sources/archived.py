@@ -2,37 +2,17 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
-
-import pyarrow as pa
+from dataclasses import asdict, dataclass
 
 from redaction_core.archives import MemberReader, label_and_split, open_archive
 from redaction_core.errors import Failure, InputError
 from redaction_core.plan import PlannedInput
-from redaction_core.scratch import scratch_database
-from redaction_core.sources.source import Content, Details, failed, image_id
+from redaction_core.sources.row_index import Row, RowIndex
+from redaction_core.sources.source import Content, Details, failed
 from redaction_core.storage import Store
-
-_BATCH = 10_000
-"""Members written to the database, and taken from it, at a time."""
-_MEMBER = pa.schema(
-    [
-        pa.field("number", pa.int64()),
-        pa.field("name", pa.string()),
-        pa.field("place", pa.string()),
-        pa.field("size", pa.int64()),
-        pa.field("problem", pa.string()),
-        pa.field("detail", pa.string()),
-        pa.field("label", pa.string()),
-        pa.field("split", pa.string()),
-    ]
-)
-_IN_PLACE = """
-    select *, row_number() over (partition by name order by number) - 1 as repeat
-    from members order by number
-"""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,72 +42,34 @@ class ArchiveSource:
     def planned(self) -> Iterator[PlannedInput]:
         """See `Source.planned`."""
         version = self.store.entry(self.key).version
-        with scratch_database() as database:
-            empty = _MEMBER.empty_table()
-            database.register("rows", empty)
-            database.execute("create table members as select * from rows")
-            for rows in self._batches():
-                database.register("rows", rows)
-                database.execute("insert into members select * from rows")
-            database.unregister("rows")
-            found = database.execute(_IN_PLACE)
-            names = [*_MEMBER.names, "repeat"]
-            while some := found.fetchmany(_BATCH):
-                for row in some:
-                    yield self._planned(version, **dict(zip(names, row, strict=True)))
+        with RowIndex.of(self._rows()) as index:
+            for row in index.in_place():
+                yield self._planned(row, version)
 
     def open(self) -> ArchiveReader:
         """See `Source.open`."""
         return ArchiveReader(self)
 
-    def _batches(self) -> Iterator[pa.Table]:
-        rows = []
-        for number, each in enumerate(open_archive(self.store, self.key).members()):
-            label, split = label_and_split(each.name) if self.tree else (None, None)
-            rows.append(
-                {
-                    "number": number,
-                    "name": each.name,
-                    "place": each.place,
-                    "size": each.size,
-                    "problem": each.problem and str(each.problem),
-                    "detail": each.detail,
-                    "label": each.label or label,
-                    "split": each.split or split,
-                }
-            )
-            if len(rows) == _BATCH:
-                yield pa.Table.from_pylist(rows, schema=_MEMBER)
-                rows = []
-        yield pa.Table.from_pylist(rows, schema=_MEMBER)
+    def _rows(self) -> Iterator[tuple[str, str]]:
+        for each in open_archive(self.store, self.key).members():
+            yield each.name, json.dumps(asdict(each))
 
-    def _planned(  # noqa: PLR0913 - a row of the database
-        self,
-        version: str,
-        *,
-        number: int,
-        name: str,
-        place: str,
-        size: int,
-        problem: str | None,
-        detail: str | None,
-        label: str | None,
-        split: str | None,
-        repeat: int,
-    ) -> PlannedInput:
+    def _planned(self, row: Row, version: str) -> PlannedInput:
+        member = json.loads(row.payload)
+        label, split = label_and_split(row.name) if self.tree else (None, None)
         details = Details(
-            name=name,
-            image_id=image_id(name, repeat),
-            label=label,
-            split=split,
-            place=place or None,
+            name=row.name,
+            image_id=row.image_id,
+            label=member["label"] or label,
+            split=member["split"] or split,
+            place=member["place"],
         )
         return PlannedInput(
-            key=f"{number:012}",
-            size=size,
+            key=f"{row.number:012}",
+            size=member["size"],
             version=version,
-            failure=Failure(problem) if problem else None,
-            detail=detail,
+            failure=Failure(member["problem"]) if member["problem"] else None,
+            detail=member["detail"],
             extra=details.to_json(),
         )
 

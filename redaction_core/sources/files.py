@@ -11,7 +11,8 @@ from itertools import islice
 from redaction_core.archives import label_and_split
 from redaction_core.errors import Failure, InputError, ObjectMissingError
 from redaction_core.plan import PlannedInput
-from redaction_core.sources.source import Content, Details, failed, image_id
+from redaction_core.sources.row_index import image_id
+from redaction_core.sources.source import Content, Details, failed
 from redaction_core.storage import Store
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
@@ -14,8 +13,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
     from redaction_core.images import Pixels
-
-_ID_DIGITS = 32
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,12 +30,12 @@ class Details:
     """What the source itself says."""
     place: str | None = None
     """Where in an archive."""
-    secret: tuple[int, int] | None = None
-    """Line in the list of a URL that must not be written here, and its place among repeats."""
+    secret: bool = False
+    """The URL itself must not be written here: it is read from the list again."""
 
     def to_json(self) -> str:
         """Write what is not left out."""
-        found = {name: value for name, value in vars(self).items() if value not in (None, {})}
+        found = {name: value for name, value in vars(self).items() if value or name == "name"}
         return json.dumps(found, ensure_ascii=False, separators=(",", ":"))
 
     @classmethod
@@ -97,13 +94,6 @@ class Reader(Protocol):
 
     def close(self) -> None:
         """Let go of connections and open files."""
-
-
-def image_id(name: str, repeat: int = 0) -> str:
-    """Name an image by its URL or key, and its place among repeats: 128 bits of SHA-256, in hex."""
-    return hashlib.sha256(f"{name}\n{repeat}".encode(errors="surrogateescape")).hexdigest()[
-        :_ID_DIGITS
-    ]
 
 
 def failed(item: PlannedInput) -> Content | None:

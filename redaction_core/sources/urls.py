@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import hashlib
 import json
+import threading
 from collections import Counter
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import NamedTuple
+from typing import Any
 
 import pyarrow as pa
 
 from redaction_core.errors import Failure, InputError
 from redaction_core.fetching import (
+    LONGEST_URL,
     BudgetedHosts,
     FetchPolicy,
     HostBudget,
@@ -22,40 +25,10 @@ from redaction_core.fetching import (
     printable_url,
 )
 from redaction_core.plan import PlannedInput
-from redaction_core.scratch import scratch_database
 from redaction_core.sources.fetch_loop import FetchLoop
-from redaction_core.sources.source import Content, Details, failed, image_id
+from redaction_core.sources.row_index import Row, RowIndex
+from redaction_core.sources.source import Content, Details, failed
 from redaction_core.url_lists import UrlList, open_url_list
-
-_SORTED = 2_000
-"""Rows taken from the sorted list at a time."""
-_ROW = pa.schema(
-    [
-        pa.field("line", pa.int64()),
-        pa.field("url", pa.string()),
-        pa.field("problem", pa.string()),
-        pa.field("columns", pa.string()),
-    ]
-)
-# The ids are those of `source.image_id`.
-_BY_ID = """
-    select line, repeat, url, problem, columns,
-        substr(sha256(url || chr(10) || repeat::varchar), 1, 32) as image_id
-    from (select *, row_number() over (partition by url order by line) - 1 as repeat from list)
-    order by image_id
-"""
-
-
-class _Row(NamedTuple):
-    """A URL of the list, sorted."""
-
-    line: int
-    repeat: int
-    url: str
-    problem: str | None
-    columns: str
-    """JSON."""
-    image_id: str
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,8 +51,8 @@ class UrlSource:
 
     labels = False
     """A list's label is a carried column."""
-    at_once = 4
-    """Where the last answers of one shard are waited for, others go on."""
+    at_once = 16
+    """Most of them wait for their last answers, which may take a URL's whole time."""
 
     @property
     def columns(self) -> Mapping[str, str]:
@@ -91,74 +64,39 @@ class UrlSource:
         return open_url_list(self.location, column=self.list_column)
 
     def planned(self) -> Iterator[PlannedInput]:
-        """See `Source.planned`: sorted on disk, not in memory."""
-        with scratch_database() as database:
-            database.execute(
-                "create table list (line bigint, url varchar, problem varchar, columns varchar)"
-            )
-            line = 0
-            for batch in self._list.batches():
-                database.register("rows", self._rows(line, batch))
-                database.execute("insert into list select * from rows")
-                database.unregister("rows")
-                line += batch.num_rows
-            found = database.execute(_BY_ID)
-            while some := found.fetchmany(_SORTED):
-                yield from (_planned(_Row(*row)) for row in some)
+        """See `Source.planned`."""
+        with self.index() as index:
+            for row in index.by_id():
+                yield _planned(row)
 
     def open(self) -> UrlReader:
         """See `Source.open`."""
         return UrlReader(self)
 
-    def _rows(self, first: int, batch: pa.Table) -> pa.Table:
-        """Put the carried columns into one, as JSON."""
+    def index(self) -> AbstractContextManager[RowIndex]:
+        """Read the list, and give every URL its id."""
+        return RowIndex.of(row for batch in self._list.batches() for row in self._rows(batch))
+
+    def _rows(self, batch: pa.Table) -> Iterator[tuple[str, str]]:
         # By place: a list may itself have columns named as the first and the last one here.
-        url, *carried, problem = (column.to_pylist() for column in batch.columns)
+        urls, *carried, problems = (column.to_pylist() for column in batch.columns)
         names = [self.renamed.get(name, name) for name in self._list.columns]
-        columns = [
-            json.dumps(
-                {
-                    name: value
-                    for name, value in zip(names, values, strict=True)
-                    if value is not None
-                },
-                ensure_ascii=False,
-            )
-            for values in (zip(*carried, strict=True) if carried else [()] * len(url))
-        ]
-        lines = list(range(first, first + len(url)))
-        return pa.Table.from_arrays(
-            [
-                pa.array(values, field.type)
-                for values, field in zip(
-                    (lines, [each or "" for each in url], problem, columns), _ROW, strict=True
-                )
-            ],
-            schema=_ROW,
-        )
+        columns = zip(*carried, strict=True) if carried else [()] * len(urls)
+        for url, values, problem in zip(urls, columns, problems, strict=True):
+            found = {
+                name: _without_credentials(value)
+                for name, value in zip(names, values, strict=True)
+                if value is not None
+            }
+            yield url or "", json.dumps([problem, found], ensure_ascii=False)
 
     def most_of_a_host(self) -> int:
         """Count the URLs of the host that has most, of those whose rate is limited."""
         hosts: Counter[str] = Counter()
         for batch in self._list.batches():
-            hosts.update(host_of(url or "") for url in batch.column(0).to_pylist())
+            hosts.update(filter(None, (host_of(url or "") for url in batch.column(0).to_pylist())))
         free = self.policy.free_hosts
         return max((count for host, count in hosts.items() if host not in free), default=0)
-
-    def urls(self, lines: Collection[int]) -> dict[int, str]:
-        """Read URLs from the list again, by line."""
-        found: dict[int, str] = {}
-        first = 0
-        for batch in self._list.batches():
-            column = batch.column(0)
-            last = first + batch.num_rows
-            found |= {
-                line: column[line - first].as_py() or "" for line in lines if first <= line < last
-            }
-            first = last
-            if len(found) == len(lines):
-                break
-        return found
 
 
 class UrlReader:
@@ -167,21 +105,19 @@ class UrlReader:
     def __init__(self, source: UrlSource) -> None:
         self._source = source
         self._loop = FetchLoop(source.policy, source.open_hosts or _own_hosts)
+        self._opened = ExitStack()
+        self._secrets: RowIndex | None = None
+        self._reading = threading.Lock()
 
     def contents(self, inputs: Sequence[PlannedInput]) -> Iterator[Content]:
         """See `Reader.contents`."""
-        details = {item.key: Details.of(item) for item in inputs}
-        lines = {each.secret[0] for each in details.values() if each.secret}
-        secrets = self._source.urls(lines) if lines else {}
         urls: list[tuple[PlannedInput, str]] = []
         for item in inputs:
-            url, repeat = details[item.key].name, None
-            if (secret := details[item.key].secret) is not None:
-                line, repeat = secret
-                url = secrets.get(line, "")
+            details = Details.of(item)
+            url = self._secret(item.key) if details.secret else details.name
             if (known := failed(item)) is not None:
                 yield known
-            elif repeat is not None and image_id(url, repeat) != item.key:
+            elif url is None:
                 detail = "the list has changed since the run was planned"
                 error = InputError(Failure.INPUT_CHANGED, detail)
                 yield Content(item=item, error=error, attempts=0)
@@ -202,22 +138,38 @@ class UrlReader:
             )
 
     def close(self) -> None:
-        """Close the connections."""
+        """See `Reader.close`."""
         self._loop.close()
+        self._opened.close()
+
+    def _secret(self, key: str) -> str | None:
+        """Look up a URL that the plan must not hold, in the list itself."""
+        with self._reading:
+            if self._secrets is None:
+                self._secrets = self._opened.enter_context(self._source.index())
+            row = self._secrets.find(key)
+        return None if row is None else row.name
 
 
 def _own_hosts() -> BudgetedHosts:
     return BudgetedHosts(local_exchange(HostBudget(connections=8, rate=10.0)))
 
 
-def _planned(row: _Row) -> PlannedInput:
-    shown = printable_url(row.url)
-    details = Details(name=shown, columns=json.loads(row.columns))
-    version = hashlib.sha256(row.columns.encode()).hexdigest()[:16]
+def _planned(row: Row) -> PlannedInput:
+    problem, columns = json.loads(row.payload)
+    if len(row.name) > LONGEST_URL:
+        problem = f"longer than {LONGEST_URL} characters"
+    shown = printable_url(row.name[:LONGEST_URL])
+    version = hashlib.sha256(json.dumps(columns).encode()).hexdigest()[:16]
     item = PlannedInput(key=row.image_id, size=0, version=version)
-    if shown != row.url:
-        # What must not be written to the output is read from the list again.
-        details = replace(details, secret=(row.line, row.repeat))
-    if row.problem is not None:
-        item = replace(item, failure=Failure.BAD_URL, detail=row.problem)
+    details = Details(name=shown, columns=columns)
+    if problem is not None:
+        item = replace(item, failure=Failure.BAD_URL, detail=problem)
+    elif shown != row.name:
+        details = replace(details, secret=True)
     return replace(item, extra=details.to_json())
+
+
+def _without_credentials(value: Any) -> Any:  # noqa: ANN401 - any carried value
+    is_url = isinstance(value, str) and value.startswith(("http://", "https://"))
+    return printable_url(value) if is_url else value

@@ -23,7 +23,8 @@ from redaction_core.images import Pixels, Transform, encode
 from redaction_core.ingestion import Ingestion, Task
 from redaction_core.plan import PlannedInput, shards
 from redaction_core.sources import Content, Details
-from redaction_core.sources.source import failed, image_id
+from redaction_core.sources.row_index import image_id
+from redaction_core.sources.source import failed
 from redaction_core.splits import Splits
 from redaction_core.storage import Store
 

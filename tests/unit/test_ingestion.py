@@ -14,7 +14,7 @@ from redaction_core.errors import Failure, InputError
 from redaction_core.images import Transform, decode, difference_hash, normalise, normalise_pixels
 from redaction_core.ingestion import CONTENTS, IMAGES, LEDGER, Ingestion, Outcome, Task
 from redaction_core.plan import PlannedInput
-from redaction_core.sources.source import image_id
+from redaction_core.sources.row_index import image_id
 from redaction_core.splits import Splits
 from tests import hostile_images
 from tests.unit.small_data_set import Given, lost, noise, png, task

@@ -11,7 +11,7 @@ from redaction_core.errors import Failure, StorageError
 from redaction_core.ledger import Ledger
 from redaction_core.plan import PlannedInput
 from redaction_core.schemas import FAILURES
-from redaction_core.sources.source import image_id
+from redaction_core.sources.row_index import image_id
 from redaction_core.storage import Store, open_store
 from tests.unit.small_data_set import Given, do_run, lost, open_run, png, task
 

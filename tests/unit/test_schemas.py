@@ -89,6 +89,8 @@ def test_carried_columns_give_way_to_ours() -> None:
     }
     schema = schemas.dataset(dict.fromkeys(names.values(), "string"), labels=False)
     assert len(set(schema.names)) == len(schema.names)
+    names = schemas.column_names({"list_split": "string", "split": "string"}, labels=False)
+    assert names == {"list_split": "list_split", "split": "list_list_split"}
 
 
 @pytest.mark.parametrize(("labels", "name"), [(True, "list_label"), (False, "label")])

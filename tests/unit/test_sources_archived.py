@@ -15,7 +15,7 @@ from redaction_core.errors import Failure, UsageError
 from redaction_core.plan import PlannedInput
 from redaction_core.sources import Content, Details
 from redaction_core.sources.archived import ArchiveSource
-from redaction_core.sources.source import image_id
+from redaction_core.sources.row_index import image_id
 from redaction_core.storage import open_store
 from tests.archive_files import (
     BATCHES,

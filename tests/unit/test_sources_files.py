@@ -11,7 +11,7 @@ from redaction_core.errors import Failure
 from redaction_core.plan import PlannedInput
 from redaction_core.sources import Content, Details
 from redaction_core.sources.files import FileSource
-from redaction_core.sources.source import image_id
+from redaction_core.sources.row_index import image_id
 from redaction_core.storage import open_store
 
 FILES = {

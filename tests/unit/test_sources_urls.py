@@ -18,7 +18,7 @@ from redaction_core.fetching import FetchPolicy
 from redaction_core.plan import PlannedInput
 from redaction_core.schemas import column_names
 from redaction_core.sources import Content, Details
-from redaction_core.sources.source import image_id
+from redaction_core.sources.row_index import image_id
 from redaction_core.sources.urls import UrlSource
 from redaction_core.url_lists import open_url_list
 from tests.fault_origin import FaultOrigin, picture
@@ -59,7 +59,7 @@ def test_inputs_are_in_the_order_of_their_ids_which_are_those_of_images(tmp_path
     keys = [item.key for item, _ in found]
     assert keys == sorted(keys)
     assert {item.key: each.name for item, each in found} == {image_id(url): url for url in urls}
-    assert all(each.image_id is None and each.secret is None for _, each in found)
+    assert all(each.image_id is None and not each.secret for _, each in found)
     assert all((item.size, item.failure, item.output) == (0, None, None) for item, _ in found)
     # Every shard has its share of every host.
     hosts = [{each.name.split("/")[2] for _, each in found[at : at + 100]} for at in (0, 1500)]
@@ -215,11 +215,11 @@ def test_a_list_that_changed_gives_nobody_another_url_s_credentials(tmp_path: Pa
         "n": None,
         "0": None,
         "1": Failure.INPUT_CHANGED,
-        "2": Failure.INPUT_CHANGED,
+        "2": None,
         "3": Failure.INPUT_CHANGED,
     }
     assert told["1"].attempts == 0
-    assert asked == {"/id/plain", "/id/0", "/robots.txt"}
+    assert asked == {"/id/plain", "/id/0", "/id/2", "/robots.txt"}
 
 
 def test_what_the_fetcher_says_is_what_the_content_says(tmp_path: Path) -> None:
