@@ -272,3 +272,21 @@ def test_outputs_that_cannot_be_written_end_the_run_before_it_begins(tmp_path: P
 
     with pytest.raises((UsageError, StorageError), match="not a folder"):
         execute(job(tmp_path), flags())
+
+
+def test_nothing_is_removed_where_nothing_would_take_its_place(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    put(tmp_path, "a", "b", "c")
+    given = job(tmp_path)
+    commit_all(given)
+    execute(given, flags())
+    before = files(tmp_path / "out")
+    capsys.readouterr()
+    for name in ("a", "b", "c"):
+        (tmp_path / "in" / name).unlink()
+
+    with pytest.raises(UsageError, match="holds no inputs"):
+        execute(given, flags(overwrite=True))
+    assert files(tmp_path / "out") == before
+    assert capsys.readouterr().err == ""
