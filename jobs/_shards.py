@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import json
 import logging
+import math
 import os
 import socket
 import sys
@@ -158,6 +159,8 @@ def run_shards(verb: Verb, pool: Pool, shards: Sequence[ShardRef]) -> Iterator[T
     Raises what a worker raised on purpose, as StorageError, UsageError or CheckpointError.
     """
     rows = [asdict(shard) for shard in shards]
+    # No more than a worker's share of them: the first to start would take what is another's.
+    at_once = min(verb.at_once, math.ceil(len(rows) / pool.workers))
     done = ray.data.from_items(rows, override_num_blocks=len(rows)).map_batches(
         ShardWorker,
         fn_constructor_args=(verb, pool),
@@ -170,9 +173,9 @@ def run_shards(verb: Verb, pool: Pool, shards: Sequence[ShardRef]) -> Iterator[T
             size=min(pool.workers, len(rows)),
             # A worker waits a tenth of a second for what comes next, if nothing is queued with
             # it; of a few shards, a queue at one worker would leave the others idle at the end.
-            max_tasks_in_flight_per_actor=verb.at_once + (len(rows) >= _QUEUE * pool.workers),
-            max_concurrent_calls_per_actor=verb.at_once,
-            enable_true_multi_threading=verb.at_once > 1,
+            max_tasks_in_flight_per_actor=at_once + (len(rows) >= _QUEUE * at_once * pool.workers),
+            max_concurrent_calls_per_actor=at_once,
+            enable_true_multi_threading=at_once > 1,
         ),
     )
     kinds = {kind.__name__: kind for kind in (StorageError, UsageError, CheckpointError)}

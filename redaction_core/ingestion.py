@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import threading
 import time
 from dataclasses import dataclass
 from functools import cached_property
@@ -88,6 +89,8 @@ class Ingestion:
     def __init__(self, task: Task) -> None:
         self._task = task
         self._reader = task.source.open()
+        # Threads that all decode at once only take the processor from each other.
+        self._turn = threading.Lock()
 
     def close(self) -> None:
         """Let go of connections and open files."""
@@ -100,7 +103,8 @@ class Ingestion:
         """
         found: dict[str, _Rows] = {}
         for content in self._reader.contents(inputs):
-            found[content.item.key] = self._rows(content)
+            with self._turn:
+                found[content.item.key] = self._rows(content)
         return self._outcome([(item, found[item.key]) for item in inputs])
 
     def failure(self, item: PlannedInput, error: InputError) -> Outcome:

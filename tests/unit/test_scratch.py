@@ -1,11 +1,13 @@
 """A database in a temporary file: limited, shut off, and gone at the end."""
 
+import resource
 import tempfile
 from pathlib import Path
 
 import duckdb
 import pytest
 
+from redaction_core.errors import StorageError
 from redaction_core.scratch import scratch_database
 
 
@@ -38,6 +40,26 @@ def test_nothing_is_left_after_an_error(temporary: Path) -> None:
         database.execute("create table t (n int)")
         raise ZeroDivisionError
     assert list(temporary.iterdir()) == []
+
+
+def test_a_folder_that_is_not_there_or_full_is_one_line(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "gone"))
+    with pytest.raises(StorageError, match=r"\Acannot sort in [^\n]+TMPDIR\Z"), scratch_database():
+        pass
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (2**20, hard))
+    try:
+        with (
+            pytest.raises(StorageError, match=r"\Acannot sort in [^\n]+TMPDIR\Z"),
+            scratch_database() as database,
+        ):
+            database.execute("create table t as select sha256(range::varchar) from range(200000)")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_two_at_once_do_not_know_of_each_other(temporary: Path) -> None:
