@@ -3,6 +3,7 @@
 import io
 from collections import Counter
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 
 import numpy as np
@@ -51,20 +52,19 @@ def test_the_whole_of_cifar_10(
     )
     seen: set[str] = set()
     splits: Counter[tuple[str, bool]] = Counter()
-    work = Ingestion(given)
-    for shard in shards(given.source.planned(), SHARD):
-        outcome = work.run(shard)
-        assert outcome.tables[LEDGER] == []
-        for row in outcome.tables[IMAGES]:
-            batch, _, index = row["url"].partition("/")
-            records, labels = batches[batch]
-            assert row["label"] == CLASSES[labels[int(index)]]
-            pixels = np.asarray(Image.open(io.BytesIO(row["image"]["bytes"])))
-            planes = records[int(index)].reshape(3, 32, 32)
-            assert np.array_equal(pixels, planes.transpose(1, 2, 0))
-            splits[row["split"], batch == "test_batch"] += 1
-            seen.add(row["url"])
-    work.close()
+    with closing(Ingestion(given)) as work:
+        for shard in shards(given.source.planned(), SHARD):
+            outcome = work.run(shard)
+            assert outcome.tables[LEDGER] == []
+            for row in outcome.tables[IMAGES]:
+                batch, _, index = row["url"].partition("/")
+                records, labels = batches[batch]
+                assert row["label"] == CLASSES[labels[int(index)]]
+                pixels = np.asarray(Image.open(io.BytesIO(row["image"]["bytes"])))
+                planes = records[int(index)].reshape(3, 32, 32)
+                assert np.array_equal(pixels, planes.transpose(1, 2, 0))
+                splits[row["split"], batch == "test_batch"] += 1
+                seen.add(row["url"])
     assert len(seen) == 60_000
     assert splits["test", True] == 10_000
     assert splits.keys() == {("test", True), ("train", False), ("val", False)}

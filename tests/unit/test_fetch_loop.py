@@ -81,12 +81,18 @@ def test_several_threads_get_their_own_answers(tmp_path: Path, origin: FaultOrig
 
 def test_answers_come_as_they_are_there(origin: FaultOrigin, loop: FetchLoop) -> None:
     slow = FetchPolicy(
-        timeout_s=STUCK_S, attempts=1, robots=False, allow_private_hosts=("127.0.0.1",)
+        timeout_s=2 * STUCK_S,
+        idle_timeout_s=2 * STUCK_S,
+        robots=False,
+        allow_private_hosts=("127.0.0.1",),
     )
     waiting = FetchLoop(slow, plenty)
-    answers = waiting.fetch(inputs(origin, "/silence", "/id/1", "/id/2"))
+    answers = waiting.fetch(inputs(origin, "/drip", "/id/1", "/id/2"))
     assert {next(answers)[0].key, next(answers)[0].key} == {"/id/1", "/id/2"}
+    assert origin.busy == 1
     answers.close()  # type: ignore[attr-defined]  # a generator
+    # What nobody waits for any more is given up.
+    in_time(lambda: ended(origin))
     waiting.close()
     assert [item.key for item, _ in loop.fetch(inputs(origin, "/id/3"))] == ["/id/3"]
 
@@ -147,6 +153,12 @@ def test_no_request_is_begun_while_too_much_is_unread(
     assert list(answers) == []
     loop.close()
     assert len(origin.calls) == len(paths)
+
+
+def ended(origin: FaultOrigin) -> None:
+    """Wait until no request is under way any more."""
+    while origin.busy:
+        threading.Event().wait(0.01)
 
 
 def settled(origin: FaultOrigin) -> None:
