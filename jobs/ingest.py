@@ -150,7 +150,7 @@ def ingest(config: Ingest) -> int:
     splits = Splits(
         val_fraction=config.val_fraction,
         seed=config.seed,
-        group_by=config.group_by,
+        group_by=source.renamed.get(config.group_by or "", config.group_by),
         columns=tuple(source.columns),
     )
     task = Task(source=source, transform=transform, splits=splits)

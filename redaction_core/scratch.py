@@ -1,9 +1,9 @@
-"""A database of one's own in a temporary file: sorts and joins that need not fit in memory."""
+"""Temporary folders for what need not fit in memory, and a database in one."""
 
 from __future__ import annotations
 
 import tempfile
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -18,37 +18,45 @@ _MEMORY: Final = "128MB"
 
 
 @contextmanager
+def scratch_folder(failure: type[Exception]) -> Iterator[Path]:
+    """Make a folder that is removed at the end, for a database that raises `failure`.
+
+    Raises:
+        StorageError: the folder is full or cannot be made.
+    """
+    try:
+        folder = tempfile.TemporaryDirectory(prefix="redaction-scratch-")
+    except OSError as error:
+        raise _no_room(error) from error
+    with folder as name:
+        try:
+            yield Path(name)
+        except failure as error:
+            raise _no_room(error) from error
+
+
+@contextmanager
 def scratch_database() -> Iterator[duckdb.DuckDBPyConnection]:
     """Open a DuckDB database that is removed at the end; it loads nothing from elsewhere.
 
     Raises:
         StorageError: the temporary folder is full or cannot be written, also later on.
     """
-    try:
-        with _opened() as database:
-            yield database
-    except (duckdb.Error, OSError) as error:
-        reason = str(error).partition("\n")[0]
-        where = tempfile.gettempdir()
-        raise StorageError(
-            f"cannot sort in {where}: {reason}; free some space there, or set TMPDIR"
-        ) from error
-
-
-@contextmanager
-def _opened() -> Iterator[duckdb.DuckDBPyConnection]:
-    with tempfile.TemporaryDirectory(prefix="redaction-scratch-") as folder:
+    with scratch_folder(duckdb.Error) as folder:
         config: dict[str, str | bool | int | float | list[str]] = {
             "memory_limit": _MEMORY,
-            "temp_directory": folder,
+            "temp_directory": str(folder),
             "threads": 1,  # each takes memory of its own
             "autoinstall_known_extensions": False,
             "autoload_known_extensions": False,
         }
-        database = duckdb.connect(Path(folder, "scratch.duckdb"), config=config)
-        try:
+        with closing(duckdb.connect(folder / "scratch.duckdb", config=config)) as database:
             # What is asked for in order says so; without this, inserts are kept in memory.
             database.execute("set preserve_insertion_order = false")
             yield database
-        finally:
-            database.close()
+
+
+def _no_room(error: Exception) -> StorageError:
+    reason = str(error).partition("\n")[0]
+    where = tempfile.gettempdir()
+    return StorageError(f"cannot sort in {where}: {reason}; free some space there, or set TMPDIR")

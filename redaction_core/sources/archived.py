@@ -39,6 +39,11 @@ class ArchiveSource:
         """See `Source.columns`: none."""
         return {}
 
+    @property
+    def renamed(self) -> Mapping[str, str]:
+        """See `Source.renamed`: none."""
+        return {}
+
     def planned(self) -> Iterator[PlannedInput]:
         """See `Source.planned`."""
         version = self.store.entry(self.key).version

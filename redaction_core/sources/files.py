@@ -39,6 +39,11 @@ class FileSource:
         return {}
 
     @property
+    def renamed(self) -> Mapping[str, str]:
+        """See `Source.renamed`: none."""
+        return {}
+
+    @property
     def labels(self) -> bool:
         """See `Source.labels`."""
         return self.tree

@@ -7,12 +7,10 @@ from __future__ import annotations
 
 import hashlib
 import sqlite3
-import tempfile
-from contextlib import contextmanager
-from pathlib import Path
+from contextlib import closing, contextmanager
 from typing import TYPE_CHECKING, NamedTuple, Self
 
-from redaction_core.errors import StorageError
+from redaction_core.scratch import scratch_folder
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -53,23 +51,15 @@ class RowIndex:
         Raises:
             StorageError: the temporary folder is full, or cannot be written.
         """
-        try:
-            with tempfile.TemporaryDirectory(prefix="redaction-rows-") as folder:
-                # Read by other threads than the one that filled it, in turn.
-                database = sqlite3.connect(
-                    Path(folder, "rows.sqlite"), isolation_level=None, check_same_thread=False
-                )
-                try:
-                    index = cls(database)
-                    index._fill(rows)
-                    yield index
-                finally:
-                    database.close()
-        except (sqlite3.Error, OSError) as error:
-            where = tempfile.gettempdir()
-            raise StorageError(
-                f"cannot sort in {where}: {error}; free some space there, or set TMPDIR"
-            ) from error
+        with scratch_folder(sqlite3.Error) as folder:
+            # Read by other threads than the one that filled it, in turn.
+            database = sqlite3.connect(
+                folder / "rows.sqlite", isolation_level=None, check_same_thread=False
+            )
+            with closing(database):
+                index = cls(database)
+                index._fill(rows)
+                yield index
 
     def by_id(self) -> Iterator[Row]:
         """Read all rows in the order of their ids."""

@@ -72,6 +72,10 @@ class Source(Protocol):
         """Carried columns: name to a type of `schemas.COLUMN_TYPES`."""
 
     @property
+    def renamed(self) -> Mapping[str, str]:
+        """Names of carried columns in the data set, where they may differ from the source's."""
+
+    @property
     def labels(self) -> bool:
         """Say whether inputs may have a label."""
 

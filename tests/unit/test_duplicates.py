@@ -40,7 +40,6 @@ def committed(folder: Path, shards: Sequence[Sequence[Image]]) -> Run:
         rows = [
             {
                 "image_id": f"{ref.number:03}-{row:03}",
-                "row": row,
                 "content": image.content,
                 "unit": image.unit,
                 "split": image.split,
