@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
@@ -191,7 +192,7 @@ def _source(config: Ingest) -> Source:
 
     assert config.images is not None  # noqa: S101 - one of the two is given
     tree = config.labels == "folders"
-    if not config.images.endswith("/"):
+    with contextlib.suppress(UsageError):  # it names no file: a bucket, "."
         place, name = open_file(config.images)
         if is_archive(place, name):
             return ArchiveSource(store=place, key=name, max_bytes=config.max_bytes, tree=tree)

@@ -200,6 +200,21 @@ def test_what_is_not_said_has_the_defaults_that_are_documented(jobs: list[Job]) 
     assert (config().max_failure_rate, config().shard_size) == (1.0, 1000)
 
 
+@pytest.mark.parametrize("place", [".", "./in/..", "{}/in/"])
+def test_places_that_could_be_no_file_are_folders(
+    jobs: list[Job], tmp_path: Path, place: str
+) -> None:
+    ingest(of_images(place.format(tmp_path)))
+    assert isinstance(task(jobs[0]).source, FileSource)
+
+
+def test_a_whole_bucket_is_a_source(jobs: list[Job], s3_location: str) -> None:
+    bucket = s3_location.rpartition("/")[0]
+    for place in (bucket, f"{bucket}/"):
+        ingest(of_images(place))
+    assert [type(task(job).source) for job in jobs] == [FileSource] * 2
+
+
 @pytest.mark.parametrize("labels", ["folders", "none"])
 def test_the_source_follows_from_what_is_there(jobs: list[Job], labels: Any) -> None:  # noqa: ANN401
     Path("a.tar").write_bytes(tar_bytes([("test/dog/1.png", b"x")]))
