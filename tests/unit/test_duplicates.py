@@ -153,3 +153,18 @@ def test_pictures_that_look_alike_are_paired(tmp_path: Path) -> None:
     rows = pq.read_table(io.BytesIO(data)).to_pylist()
     assert {tuple(row.values()) for row in rows} == wanted
     assert count == len(wanted)
+
+
+def test_pictures_that_all_look_the_same_are_each_compared_once(tmp_path: Path) -> None:
+    images = [Image(content=str(number), unit=str(number), looks=7) for number in range(500)]
+    with Ledger.open(committed(tmp_path, [images])) as ledger:
+        find_duplicates(ledger)
+        _, count = near_duplicates(ledger)
+    assert count == len(images) - 1
+
+
+def test_what_may_have_been_trained_on_stays_in_train(tmp_path: Path) -> None:
+    trained = Image(content="a", unit="z", split="train")
+    later = [Image(content="a", unit="b", split="val"), Image(content="c", unit="b", split="val")]
+    found = marked(committed(tmp_path, [[trained], later]))
+    assert found == {(1, 0): ("000-000", "train"), (1, 1): (None, "train")}

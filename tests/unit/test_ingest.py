@@ -261,3 +261,13 @@ def test_what_the_run_writes_is_what_overwrite_removes(jobs: list[Job]) -> None:
     assert set(jobs[0].shards.tables) | {"failures"} == set(layout.tables)
     assert (layout.summary, layout.extras) == ("dataset.json", ("near_duplicates.parquet",))
     assert jobs[0].failures_table == "failures"
+
+
+@pytest.mark.parametrize(
+    ("values", "most"),
+    [({"size": 1024, "color": "rgb"}, 341), ({"size": 4096}, 64), ({"shard_size": 100_000}, 21399)],
+)
+def test_shards_that_would_not_fit_in_memory_are_refused(values: dict[str, Any], most: int) -> None:
+    with pytest.raises(UsageError, match=f"--shard-size .* {most} at most"):
+        config(**values)
+    config(**{**values, "shard_size": most})

@@ -96,3 +96,9 @@ def test_carried_columns_give_way_to_ours() -> None:
 @pytest.mark.parametrize(("labels", "name"), [(True, "list_label"), (False, "label")])
 def test_label_is_taken_where_the_source_has_labels(name: str, *, labels: bool) -> None:
     assert schemas.column_names({"label": "int64"}, labels=labels) == {"label": name}
+
+
+def test_names_that_readers_stumble_over_are_changed() -> None:
+    given = dict.fromkeys(["a\x00b", "\x01", "image.bytes", "url", "ü"], "string")
+    names = schemas.column_names(given, labels=False)
+    assert list(names.values()) == ["ab", "column", "list_image.bytes", "list_url", "ü"]

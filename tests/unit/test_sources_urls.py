@@ -247,3 +247,11 @@ def test_what_the_fetcher_says_is_what_the_content_says(tmp_path: Path) -> None:
 def test_a_list_that_is_gone_is_one_line(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=r"\A[^\n]+\Z"):
         list(source(tmp_path / "gone.txt").planned())
+
+
+def test_carried_urls_bring_no_credentials_along(tmp_path: Path) -> None:
+    path = tmp_path / "list.csv"
+    path.write_text("url,page,note\nhttp://a.org/1,http://me:hunter2@b.org/p,me:hunter2@ is mine\n")
+    source = UrlSource(location=str(path), policy=FetchPolicy())
+    (item,) = source.planned()
+    assert Details.of(item).columns == {"page": "http://b.org/p", "note": "me:hunter2@ is mine"}

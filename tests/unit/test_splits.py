@@ -40,6 +40,10 @@ def test_a_larger_fraction_keeps_what_was_in_val() -> None:
         (r"([^/]+)_\d+\.jpg", "faces/Ann_Bo_0001.jpg", {}, "Ann_Bo"),
         (r"[a-z]+", "12abc34", {}, "abc"),
         (r"([^/]+)_\d+\.jpg", "other.png", {}, None),
+        ("who", "a_1.jpg", {"who": ""}, None),
+        (r"^([a-z]*)_", "_1.jpg", {}, None),
+        # Of a long name only the end counts, as expressions may take quadratic time.
+        (r"^(a+)", "b" * 100 + "a" * 500, {}, "a" * 500),
     ],
 )
 def test_groups(group_by: str | None, name: str, carried: dict[str, object], group: str) -> None:
