@@ -80,6 +80,8 @@ def open_file(location: str) -> tuple[Store, str]:
         folder, name = os.path.split(open_store(location).location)
         if location.rpartition("/")[2] in ("", ".", ".."):
             name = ""
+    if not name:
+        raise UsageError("a location that names no file: a folder or a bucket is not enough here")
     if why := why_bad_name(name):
         # The text may hold credentials, so no more than the name is shown.
         raise UsageError(f"a location that names no file ({printable_key(name)!r}: {why})")
