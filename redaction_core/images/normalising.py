@@ -172,7 +172,7 @@ def _gray(pixels: Pixels) -> Pixels:
 def _padded(pixels: Pixels, size: int) -> Pixels:
     height, width = pixels.shape[:2]
     if height == width == size:
-        return pixels
+        return np.ascontiguousarray(pixels)  # a crop that needed no resizing is a view
     padded = np.zeros((size, size, *pixels.shape[2:]), np.uint8)
     top, left = (size - height) // 2, (size - width) // 2
     padded[top : top + height, left : left + width] = pixels

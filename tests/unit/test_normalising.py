@@ -302,3 +302,15 @@ def test_near_pictures_have_near_hashes_and_others_do_not() -> None:
 def test_starting_needs_no_torch() -> None:
     code = "import sys, redaction_core.images; assert 'torch' not in sys.modules"
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+@pytest.mark.parametrize("color", ["gray", "rgb"])
+@pytest.mark.parametrize("shape", [(16, 24, 3), (24, 16, 3), (16, 24), (16, 16, 3)])
+def test_what_is_only_cropped_is_contiguous_too(shape: tuple[int, ...], color: Color) -> None:
+    """A shorter side that has the size already: nothing is resized, and so nothing copied."""
+    pixels = np.random.default_rng(0).integers(0, 256, shape, np.uint8)
+
+    found = normalise_pixels(pixels, Transform(size=16, color=color, fit="crop"))
+
+    assert found.flags.c_contiguous
+    assert found.shape[:2] == (16, 16)
