@@ -127,11 +127,12 @@ class Progress:
             failed += f" ({', '.join(classes)})"
         say(
             f"{self._verb}: {self._done} of {self._inputs}{failed}, "
-            f"{rate:.0f} images/s, {_duration(left_s)} left"
+            f"{rate:.0f} images/s, {duration(left_s)} left"
         )
 
 
-def _duration(seconds: float) -> str:
+def duration(seconds: float) -> str:
+    """Write a time for people."""
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}h{minutes:02}m" if hours else f"{minutes}m{rest:02}s"

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import itertools
 import os
-import secrets
 import time
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from jobs._cluster import join_cluster
 from jobs._command import Progress, RunFlags, print_result, say
 from jobs._dry_run import no_inputs, tell_plan
 from jobs._verb import Finished, Job, Verb
@@ -179,23 +179,10 @@ class Cluster:
 
     def _joined(self) -> Verb:
         if self._verb is None:
-            _prepare_ray()
-            from jobs._shards import connect
-
-            connect()
+            join_cluster()
             job = self._job
             self._verb = job.on_cluster(job.shards) if job.on_cluster else job.shards
         return self._verb
-
-
-def _prepare_ray() -> None:
-    """Set what Ray reads from the environment when it is imported."""
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    os.environ.setdefault("RAY_DATA_DISABLE_PROGRESS_BARS", "1")
-    if "RAY_ADDRESS" not in os.environ and "RAY_AUTH_MODE" not in os.environ:
-        # A cluster of our own: Ray would write a token into the home folder, for all later ones.
-        os.environ["RAY_AUTH_MODE"] = "token"
-        os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
 
 
 def _sum_up(run: Run) -> Totals:

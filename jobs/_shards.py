@@ -10,13 +10,9 @@ import contextlib
 import json
 import logging
 import math
-import os
-import socket
-import sys
 import threading
 from dataclasses import asdict, dataclass
 from itertools import islice
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import pyarrow as pa
@@ -24,6 +20,7 @@ import ray
 import ray.data
 from ray.exceptions import RayActorError
 
+from jobs._cluster import joins_a_cluster
 from jobs._command import say
 from redaction_core.commits import (
     IMAGES,
@@ -55,10 +52,8 @@ if TYPE_CHECKING:
 
 DEATHS = 3
 """After so many attempts at a shard that ended in death, a process of its own runs it."""
-_CONNECT_S = 10
 _QUEUE = 4
 """With so many shards for each worker, the next one is queued with it."""
-_STDERR = 2  # the descriptor
 _TASK_RETRIES = 3  # where a machine is lost
 
 _Item = TypeVar("_Item")
@@ -74,65 +69,6 @@ class Pool:
     gpus: float
 
 
-def connect() -> None:
-    """Join the cluster of RAY_ADDRESS (set by `ray job submit`), else start one here.
-
-    Raises UsageError when no cluster answers there.
-    """
-    quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
-    context: Any  # Ray declares the base class alone
-    if _joins_a_cluster():
-        address = os.environ["RAY_ADDRESS"]
-        _refuse_dead_cluster(address)
-        try:
-            context = ray.init(**quiet)
-        except (ConnectionError, ValueError) as error:
-            raise _no_cluster(address) from error
-    else:
-        # No data pass through the object store, so the smallest one will do.
-        context = ray.init(
-            "local", include_dashboard=False, object_store_memory=100 * 2**20, **quiet
-        )
-    _part_stderr(Path(context.address_info["session_dir"], "logs"))
-    logging.getLogger("ray.data").setLevel(logging.ERROR)
-    ray.data.DataContext.get_current().enable_progress_bars = False
-
-
-def _refuse_dead_cluster(address: str) -> None:
-    host, _, port = address.rpartition(":")
-    if "/" in address or not host or not port.isdigit():
-        return  # a name that only Ray resolves
-    try:
-        # Ray itself tries for a quarter of an hour.
-        socket.create_connection((host, int(port)), _CONNECT_S).close()
-    except OSError as error:
-        raise _no_cluster(address) from error
-
-
-def _no_cluster(address: str) -> UsageError:
-    return UsageError(
-        f"no Ray cluster answers at RAY_ADDRESS={address}: start it, name its HOST:PORT, "
-        "or unset the variable"
-    )
-
-
-def _joins_a_cluster() -> bool:
-    return "RAY_ADDRESS" in os.environ
-
-
-def _part_stderr(logs: Path) -> None:
-    """Send what Ray's C++ code prints to the driver's log, and what Python prints where it went.
-
-    For every pool Ray warns of restarts that fail if the pool's constructor arguments are lost;
-    they are lost with the driver alone, which owns them.
-    """
-    if sys.stderr is not sys.__stderr__ or not logs.is_dir():
-        return
-    sys.stderr = os.fdopen(os.dup(_STDERR), "w", buffering=1)
-    with (logs / f"driver-{os.getpid()}.err").open("ab") as log:
-        os.dup2(log.fileno(), _STDERR)
-
-
 def size_pool(workers: int | None, cpus: float, gpus: float | None) -> Pool:
     """Fill in what was left open from what the cluster has. Raises UsageError for too much."""
     has = ray.cluster_resources()  # type: ignore[no-untyped-call]  # Ray leaves it untyped
@@ -143,7 +79,7 @@ def size_pool(workers: int | None, cpus: float, gpus: float | None) -> Pool:
         room = min(room, int(has.get("GPU", 0) / gpus))
     if room < 1:
         what = f"no worker of {cpus:g} CPUs and {gpus:g} GPUs fits into"
-        if not _joins_a_cluster():
+        if not joins_a_cluster():
             raise UsageError(f"{what} this machine: ask for less")
         if workers is None:
             raise UsageError(
@@ -158,6 +94,8 @@ def run_shards(verb: Verb, pool: Pool, shards: Sequence[ShardRef]) -> Iterator[T
 
     Raises what a worker raised on purpose, as StorageError, UsageError or CheckpointError.
     """
+    logging.getLogger("ray.data").setLevel(logging.ERROR)
+    ray.data.DataContext.get_current().enable_progress_bars = False
     rows = [asdict(shard) for shard in shards]
     # No more than a worker's share of them: the first to start would take what is another's.
     at_once = min(verb.at_once, math.ceil(len(rows) / pool.workers))

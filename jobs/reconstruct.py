@@ -14,7 +14,10 @@ if TYPE_CHECKING:
     from redaction_core.loading import Task
     from redaction_core.redaction import Redaction
 
-TRANSFORM_VERSION = 1
+SIGMAS = (0.5, 8.0)
+"""Least and largest blur, in pixels, that networks are trained to undo."""
+
+TRANSFORM_VERSION = 2
 """Counts changes of the code that change the bytes of outputs from the same inputs."""
 
 
@@ -30,7 +33,7 @@ class Reconstruct(RunFlags):
     input: str
     """Folder or prefix of the images: all files below it, at any depth."""
     network: Literal["enhancer", "redacto", "enhancer-baseline", "redacto-baseline"] | None = None
-    """Network; default: redacto with --masks or --redact box:..., else enhancer."""
+    """Network; default: redacto with --masks or a --redact that hides pixels, else enhancer."""
     model: str | None = None
     """Model directory; default: the weights that come with the package."""
     originals: str | None = None
@@ -38,12 +41,15 @@ class Reconstruct(RunFlags):
     masks: str | None = None
     """Masks of the same relative paths, with any image suffix: non-zero hides the pixel."""
     redact: str | None = None
-    """The input is clean: redact it (pixelate:4, pixelate:4:nearest, box:16x16@center,
-    box:0.02@random), reconstruct, and measure against it."""
+    """The input is clean: redact it (pixelate:4, pixelate:4:nearest, blur:2, box:16x16@center,
+    box:0.02@random, freeform:0.2@random, pixels:0.5@random), reconstruct, and measure against
+    it."""
     block_size: Literal["auto"] | int = "auto"
     """Pixels a side of the blocks of pixelated inputs; auto: found in each image."""
     block_value: Literal["mean", "nearest"] = "mean"
     """What the blocks of pixelated inputs hold: the mean, or the pixel in their middle."""
+    blur_sigma: float | None = None
+    """The inputs are blurred by a Gaussian of this standard deviation in pixels, 0.5 to 8."""
     format: Literal["png", "webp", "jpeg"] = "png"
     """Format of the outputs; png and webp are lossless."""
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
@@ -60,15 +66,22 @@ class Reconstruct(RunFlags):
         super().__post_init__()
         if self.block_size != "auto":
             _check_block("--block-size ", self.block_size)
+        if self.blur_sigma is not None:
+            _check_sigma("--blur-sigma ", self.blur_sigma)
+            if self.redact is not None or self.masks is not None:
+                raise UsageError(
+                    "--blur-sigma is for inputs that are blurred: "
+                    "leave it out with --redact and --masks"
+                )
         if self.redact is not None and (self.masks is not None or self.originals is not None):
             raise UsageError(
                 "--redact takes the inputs as originals: leave out --masks, --originals"
             )
-        pixelated = self.redact is None and self.masks is None
+        pixelated = all(flag is None for flag in (self.redact, self.masks, self.blur_sigma))
         if not pixelated and (self.block_size, self.block_value) != ("auto", "mean"):
             raise UsageError(
                 "--block-size and --block-value are for inputs that are pixelated: "
-                "leave them out with --redact and --masks"
+                "leave them out with --redact, --masks and --blur-sigma"
             )
         if min(self.max_pixels, self.max_bytes) < 1:
             raise UsageError("--max-pixels and --max-bytes are at least 1")
@@ -80,6 +93,7 @@ def reconstruct(config: Reconstruct) -> int:
     from jobs._verb import Job, Verb
     from redaction_core.checkpoints import load_model, shipped
     from redaction_core.images import SUFFIXES
+    from redaction_core.inference import undoes_blur
     from redaction_core.loading import Task
     from redaction_core.plan import planned
     from redaction_core.reconstruction import open_reconstruction
@@ -101,11 +115,18 @@ def reconstruct(config: Reconstruct) -> int:
         redaction=redaction,
         block_size=None if config.block_size == "auto" else config.block_size,
         nearest=config.block_value == "nearest",
+        blur_sigma=config.blur_sigma,
         format=config.format,
         seed=config.seed,
         max_pixels=config.max_pixels,
         max_bytes=config.max_bytes,
     )
+    if task.blur is not None and not undoes_blur(model):
+        place = config.model or "that come with the package"
+        raise UsageError(
+            f"the weights of {network} {place} were not trained for blur: "
+            "name a --model that undoes blur"
+        )
     for companions in (task.originals, task.masks):
         if companions is not None:
             companions.check(to_read=True)
@@ -133,19 +154,26 @@ def _check_block(flag: str, block: int) -> None:
         raise UsageError(f"{flag}{block}: blocks have 2 to {MAX_BLOCK} pixels a side")
 
 
+def _check_sigma(flag: str, sigma: float) -> None:
+    least, most = SIGMAS
+    # Written so that "nan" does not pass.
+    if not least <= sigma <= most:
+        raise UsageError(f"{flag}{sigma:g}: blur has a sigma of {least:g} to {most:g} pixels")
+
+
 def _choose_network(config: Reconstruct, redaction: Redaction | None) -> str:
     from redaction_core.models import FILLS_HOLES
-    from redaction_core.redaction import Blur, Box, Pixelate
+    from redaction_core.redaction import Blur, Hiding, Pixelate
 
     if isinstance(redaction, Blur):
-        raise UsageError(f"--redact {config.redact}: no network here undoes blur; pixelate or box")
+        _check_sigma("--redact blur:", redaction.sigma)
     if isinstance(redaction, Pixelate):
         _check_block("--redact pixelate:", redaction.block)
-    holes = config.masks is not None or isinstance(redaction, Box)
+    holes = config.masks is not None or isinstance(redaction, Hiding)
     network = config.network or ("redacto" if holes else "enhancer")
     if holes != (network in FILLS_HOLES):
         does = "fills hidden pixels: give --masks, or --redact box:..."
-        undoes = "undoes pixelation: leave out --masks, and use --redact pixelate:..."
+        undoes = "undoes pixelation and blur: leave out --masks, box:, freeform: and pixels:"
         raise UsageError(f"--network {network} {undoes if holes else does}")
     return network
 
@@ -161,6 +189,7 @@ def _what_changes_bytes(config: Reconstruct, task: Task, model: Model) -> dict[s
         "redact": str(task.redaction) if task.redaction else None,
         "block_size": config.block_size,
         "block_value": config.block_value,
+        "blur_sigma": config.blur_sigma,
         "format": config.format,
         "precision": config.precision,
         "seed": config.seed,

@@ -8,19 +8,22 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, TypeVar
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
 from redaction_core.errors import Failure, InputError
 from redaction_core.models import FILLS_HOLES, Estimate
-from redaction_core.models.enhancer import explain, interpolate_blocks
+from redaction_core.models.starts import explain, start_of
 from redaction_core.models.tiling import tiles
+from redaction_core.redaction import Pixelate
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from redaction_core.checkpoints import Model
-    from redaction_core.redaction import Pixelate
+    from redaction_core.images import Pixels
+    from redaction_core.redaction import Blur
 
 _Item = TypeVar("_Item")
 
@@ -38,6 +41,13 @@ def best_precision(device: torch.device) -> torch.dtype:
     return torch.bfloat16 if gains else torch.float32
 
 
+def undoes_blur(model: Model) -> bool:
+    """Whether the network was trained to undo blur, as far as its config says for what it was."""
+    training = model.config.get("training")
+    texts = training.get("redactions") if isinstance(training, dict) else None
+    return not isinstance(texts, list) or any(str(text).startswith("blur:") for text in texts)
+
+
 class Restorer:
     """Runs one model; not for use from several threads at once."""
 
@@ -51,12 +61,12 @@ class Restorer:
         self.network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # not in torch's stubs
 
     @torch.inference_mode()
-    def enhance(self, images_u8: Sequence[Tensor], how: Pixelate) -> list[Tensor]:
-        """Undo the pixelation of images of one size.
+    def enhance(self, images_u8: Sequence[Tensor], how: Pixelate | Blur) -> list[Tensor]:
+        """Undo the pixelation or the blur of images of one size.
 
         Args:
             images_u8: uint8 (C, H, W), C 1 or 3.
-            how: their block size and sampling.
+            how: their block size and sampling, or their blur (where `undoes_blur`).
 
         Returns:
             Estimates, uint8 (C, H, W), on the CPU.
@@ -111,32 +121,32 @@ class Restorer:
         middle = len(batch) // 2
         return self._in_halves(run, batch[:middle]) + self._in_halves(run, batch[middle:])
 
-    def _run(self, images: Tensor, how: Pixelate | Tensor) -> Tensor:
+    def _run(self, images: Tensor, how: Pixelate | Blur | Tensor) -> Tensor:
         lower = self.precision != torch.float32
         options = {} if self.fills_holes else {"with_scale": False}
         with torch.autocast(self.device.type, dtype=self.precision, enabled=lower):
             estimate: Estimate = self.network(images, how, **options)
         return estimate.image
 
-    def _enhance(self, images_u8: Tensor, how: Pixelate) -> Tensor:
+    def _enhance(self, images_u8: Tensor, how: Pixelate | Blur) -> Tensor:
         height, width = images_u8.shape[-2:]
         # Tiles begin on the grids of the blocks and of the network's folding.
-        grid = math.lcm(how.block, 8)
+        grid = math.lcm(how.block, 8) if isinstance(how, Pixelate) else 8
         core, halo = (math.ceil(size / grid) * grid for size in (_TILE, _HALO))
         result = torch.empty_like(images_u8)
         for tile in tiles(height, width, core=core, halo=halo):
-            pixelated = images_u8[..., tile.rows, tile.columns].float() / 255
-            sharp = self._sharpen(pixelated, how)[..., tile.inner_rows, tile.inner_columns]
+            seen = images_u8[..., tile.rows, tile.columns].float() / 255
+            sharp = self._sharpen(seen, how)[..., tile.inner_rows, tile.inner_columns]
             result[..., tile.kept_rows, tile.kept_columns] = _to_u8(sharp)
         return result
 
-    def _sharpen(self, pixelated: Tensor, how: Pixelate) -> Tensor:
-        if pixelated.shape[1] == 1:
-            return self._run(pixelated, how)
-        # Luma by the network; colour differences, which the eye sees less sharply, interpolated
-        # and put back on the means (or samples) of the blocks.
-        smooth = explain(interpolate_blocks(pixelated, how.block), pixelated, how)
-        return smooth + (self._run(_luma(pixelated), how) - _luma(smooth))
+    def _sharpen(self, seen: Tensor, how: Pixelate | Blur) -> Tensor:
+        if seen.shape[1] == 1:
+            return self._run(seen, how)
+        # Luma by the network; colour differences, which the eye sees less sharply, from where it
+        # starts, and put back on the means (or samples) of the blocks.
+        smooth = explain(start_of(seen, how), seen, how)
+        return smooth + (self._run(_luma(seen), how) - _luma(smooth))
 
     def _fill(self, images_u8: Tensor, hidden: Tensor) -> Tensor:
         images = images_u8.float() / 255
@@ -172,3 +182,15 @@ def is_out_of_memory(error: BaseException) -> bool:
     # "could not create a primitive", and cannot from then on: that is no matter of one image.
     text = str(error).lower()
     return any(sign in text for sign in ("allocate memory", "out of memory", "insufficient memory"))
+
+
+def planes_of(pixels: Pixels) -> Tensor:
+    """Uint8 HxW or HxWx3 to (1, H, W) or (3, H, W)."""
+    planes = pixels[None] if pixels.ndim == 2 else pixels.transpose(2, 0, 1)  # noqa: PLR2004 - HxW
+    return torch.from_numpy(planes)
+
+
+def pixels_of(image: Tensor) -> Pixels:
+    """Uint8 (1, H, W) or (3, H, W), on the CPU, to HxW or HxWx3."""
+    pixels = image[0] if len(image) == 1 else image.permute(1, 2, 0)
+    return np.ascontiguousarray(pixels.numpy())

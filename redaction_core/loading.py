@@ -22,7 +22,7 @@ from redaction_core.images import (
     pixel_count,
 )
 from redaction_core.models.enhancer import MAX_BLOCK
-from redaction_core.redaction import Pixelate, Redaction, find_block
+from redaction_core.redaction import Blur, Pixelate, Redaction, find_block
 from redaction_core.schemas import METRICS
 
 if TYPE_CHECKING:
@@ -48,10 +48,19 @@ class Task:
     """Pixels a side of the blocks in the inputs; None: found in each image."""
     nearest: bool = False
     """Blocks hold one pixel's value, not the mean."""
+    blur_sigma: float | None = None
+    """Standard deviation in pixels of the Gaussian that blurred the inputs; None: no blur did."""
     format: Format = "png"
     seed: int = 0
     max_pixels: int = DEFAULT_MAX_PIXELS
     max_bytes: int = 2**29
+
+    @property
+    def blur(self) -> Blur | None:
+        """The blur to undo, where it is blur: made here, or there already."""
+        if isinstance(self.redaction, Blur):
+            return self.redaction
+        return None if self.blur_sigma is None else Blur(sigma=self.blur_sigma)
 
 
 @dataclass(kw_only=True)
@@ -66,7 +75,7 @@ class Work:
     original: Pixels | None = None
     hidden: npt.NDArray[np.bool_] | None = None
     """bool, HxW."""
-    how: Pixelate | None = None
+    how: Pixelate | Blur | None = None
     notes: list[str] = field(default_factory=list)
     error: InputError | None = None
     cost: int = 0
@@ -153,6 +162,8 @@ def _decode(task: Task, data: bytes, work: Work) -> None:
         check_hidden(work.hidden)
     elif isinstance(task.redaction, Pixelate):
         work.how = task.redaction
+    elif task.blur is not None:
+        work.how = task.blur
     elif task.redaction is None:
         work.how = _blocks(task, work.pixels)
 

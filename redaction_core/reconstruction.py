@@ -22,14 +22,21 @@ from torch import Tensor
 
 from redaction_core.checkpoints import load_model, shipped
 from redaction_core.commits.layout import IMAGES
+from redaction_core.comparison import AGAINST_ORIGINAL, compare
 from redaction_core.errors import Failure, InputError
 from redaction_core.gate import Gate
 from redaction_core.images import Pixels, decode, encode, gray_planes
-from redaction_core.inference import Restorer, best_precision, is_out_of_memory
+from redaction_core.inference import (
+    Restorer,
+    best_precision,
+    is_out_of_memory,
+    pixels_of,
+    planes_of,
+)
 from redaction_core.loading import Task, Work, check_hidden, load
-from redaction_core.metrics import mean_errors, mean_signed_chroma, measure, psnr
-from redaction_core.redaction import Box, Pixelate, Redaction, redact
-from redaction_core.reference import bicubic, surroundings
+from redaction_core.metrics import mean_errors, mean_signed_chroma
+from redaction_core.redaction import Hiding, Pixelate, Redaction, redact
+from redaction_core.schemas import METRICS
 from redaction_core.totals import Totals
 
 if TYPE_CHECKING:
@@ -45,11 +52,8 @@ _WINDOW = 32
 _WINDOW_VALUES = 25_000_000
 """Pixel values of a window; twice as many are in memory at most, but for single larger images."""
 _BATCH_VALUES = 16 * 224 * 224
-_AGAINST_ORIGINAL = ("mae", "mse", "psnr", "ssim", "error_p50", "error_p95", "error_p99")
-MEASURES = (
-    *_AGAINST_ORIGINAL,
-    *("baseline_mae", "baseline_psnr", "bicubic_mae", "recovered", "consistency_mae"),
-    "seconds",
+MEASURES = tuple(
+    name for name in METRICS.names if name in (*AGAINST_ORIGINAL, "consistency_mae", "seconds")
 )
 """Columns of `schemas.METRICS` whose means a run reports."""
 
@@ -128,7 +132,7 @@ class Reconstruction:
 
             def finish(work: Work, result: Tensor) -> dict[str, Any]:
                 try:
-                    return self._finish(work, _to_pixels(result), chroma)
+                    return self._finish(work, pixels_of(result), chroma)
                 finally:
                     gate.release(work.cost)
 
@@ -164,7 +168,7 @@ class Reconstruction:
             if self.restorer.fills_holes:
                 self.restorer.fill([image], [hidden])
             else:
-                self.restorer.enhance([image], Pixelate(block=4))
+                self.restorer.enhance([image], self.task.blur or Pixelate(block=4))
             seconds = time.perf_counter() - started
         return seconds
 
@@ -217,7 +221,7 @@ class Reconstruction:
                 self._redact(self.task.redaction, batch)
             how = batch[0].how
             if how is not None:
-                results = self.restorer.enhance([_to_tensor(work.pixels) for work in batch], how)
+                results = self.restorer.enhance([planes_of(work.pixels) for work in batch], how)
             else:
                 results = self._fill(batch)
         except InputError as error:
@@ -230,24 +234,24 @@ class Reconstruction:
             yield work, result
 
     def _redact(self, redaction: Redaction, batch: Sequence[Work]) -> None:
-        clean = torch.stack([_to_tensor(work.pixels) for work in batch])
+        clean = torch.stack([planes_of(work.pixels) for work in batch])
         keys = [work.item.key for work in batch]
         redacted = redact(redaction, clean, keys, self.task.seed)
         for place, work in enumerate(batch):
             work.original = work.pixels
-            work.pixels = _to_pixels(redacted.images_u8[place])
+            work.pixels = pixels_of(redacted.images_u8[place])
             if redacted.hidden is not None:
                 work.hidden = redacted.hidden[place, 0].numpy()
 
     def _fill(self, batch: Sequence[Work]) -> Sequence[Tensor | InputError]:
         hidden = [work.hidden for work in batch if work.hidden is not None]
-        if isinstance(self.task.redaction, Box):
-            # One size, one box: it hides all of every image, or of none.
+        if isinstance(self.task.redaction, Hiding):
+            # One size, one share: it hides all of every image, or of none.
             try:
                 check_hidden(hidden[0])
             except InputError as error:
                 return [error] * len(batch)
-        images = [_to_tensor(work.pixels) for work in batch]
+        images = [planes_of(work.pixels) for work in batch]
         return self.restorer.fill(images, [torch.from_numpy(mask)[None] for mask in hidden])
 
     def _finish(self, work: Work, result: Pixels, chroma: _Chroma) -> dict[str, Any]:
@@ -283,25 +287,19 @@ class Reconstruction:
         row, hidden, how, original = work.row, work.hidden, work.how, work.original
         if work.pixels.ndim == 2 or gray_planes(work.pixels):  # noqa: PLR2004 - HxW
             chroma.add(*mean_signed_chroma(result))
-        if how is not None:
+        if isinstance(how, Pixelate):
             row["block_size"] = how.block
-            again = redact(how, _to_tensor(result)[None], [work.item.key]).images_u8[0]
-            consistency, _ = mean_errors(_to_pixels(again), work.pixels)
+        if how is not None:
+            again = redact(how, planes_of(result)[None], [work.item.key]).images_u8[0]
+            consistency, _ = mean_errors(pixels_of(again), work.pixels)
         elif hidden is not None:
             row["hidden_fraction"] = float(hidden.mean())
             consistency, _ = mean_errors(result, work.pixels, ~hidden)
         row["consistency_mae"] = consistency
         if original is None:
             return
-        errors = measure(result, original, hidden)
-        for name in _AGAINST_ORIGINAL:
-            row[name] = getattr(errors, name)
-        baseline = work.pixels if hidden is None else surroundings(work.pixels, hidden)
-        before, squared = mean_errors(baseline, original, hidden)
-        row |= {"baseline_mae": before, "baseline_psnr": psnr(squared)}
-        row["recovered"] = 1 - errors.mae / before if before else None
-        if how is not None:
-            row["bicubic_mae"], _ = mean_errors(bicubic(work.pixels, how.block), original)
+        found = compare(result, work.pixels, original, how=how, hidden=hidden)
+        row |= {name: value for name, value in found.items() if name in row}
 
 
 def _as_written(pixels: Pixels, expected: Pixels) -> Pixels:
@@ -321,15 +319,3 @@ def _no_memory(error: Exception, purpose: str) -> InputError:
     if not is_out_of_memory(error):
         raise error
     return InputError(Failure.OUT_OF_MEMORY, f"no memory to {purpose} it")
-
-
-def _to_tensor(pixels: Pixels) -> Tensor:
-    """Uint8 HxW or HxWx3 to (1, H, W) or (3, H, W)."""
-    planes = pixels[None] if pixels.ndim == 2 else pixels.transpose(2, 0, 1)  # noqa: PLR2004 - HxW
-    return torch.from_numpy(planes)
-
-
-def _to_pixels(image: Tensor) -> Pixels:
-    """Uint8 (1, H, W) or (3, H, W) to HxW or HxWx3."""
-    pixels = image[0] if len(image) == 1 else image.permute(1, 2, 0)
-    return np.ascontiguousarray(pixels.numpy())

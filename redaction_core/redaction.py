@@ -19,15 +19,19 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from redaction_core.errors import UsageError
+from redaction_core.strokes import draw_strokes
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+Mask = npt.NDArray[np.bool_]
 
 HIDDEN_U8 = 128
 """The mid-gray that hidden pixels are filled with."""
 
 _FORMS = (
-    "pixelate:B, pixelate:B:nearest, blur:S, box:WxH@center, box:WxH@random or box:F@random "
+    "pixelate:B, pixelate:B:nearest, blur:S, box:WxH@center, box:WxH@random, box:F@random, "
+    "freeform:F@random or pixels:F@random "
     "(B and WxH in pixels, S a standard deviation in pixels, F a share of the area)"
 )
 
@@ -77,7 +81,33 @@ class Box:
         return min(self.height, height), min(self.width, width)
 
 
-Redaction = Pixelate | Blur | Box
+@dataclass(frozen=True, kw_only=True)
+class Freeform:
+    """Hidden pixels: strokes of a brush, in all the share `fraction` of the area.
+
+    As the free-form masks of Yu et al. 2019, "Free-form image inpainting with gated convolution".
+    """
+
+    fraction: float
+
+    def __str__(self) -> str:
+        """Give the text form that `parse` reads."""
+        return f"freeform:{_plain(self.fraction)}@random"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Scattered:
+    """Hidden pixels: the share `fraction` of all, each for itself."""
+
+    fraction: float
+
+    def __str__(self) -> str:
+        """Give the text form that `parse` reads."""
+        return f"pixels:{_plain(self.fraction)}@random"
+
+
+Hiding = Box | Freeform | Scattered
+Redaction = Pixelate | Blur | Hiding
 
 
 class Redacted(NamedTuple):
@@ -104,10 +134,13 @@ def parse(text: str) -> Redaction:
         width, height = int(match[1]), int(match[2])
         if width and height:
             return Box(width=width, height=height, random=match[3] == "random")
-    elif match := re.fullmatch(r"box:(0?\.\d+)@random", text):
-        fraction = float(match[1])
+    elif match := re.fullmatch(r"(box|freeform|pixels):(0?\.\d+)@random", text):
+        fraction = float(match[2])
         if fraction > 0:
-            return Box(fraction=fraction, random=True)
+            if match[1] == "box":
+                return Box(fraction=fraction, random=True)
+            kind = Freeform if match[1] == "freeform" else Scattered
+            return kind(fraction=fraction)
     msg = f"redaction {text!r} is not understood: write {_FORMS}"
     raise UsageError(msg)
 
@@ -122,8 +155,8 @@ def redact(redaction: Redaction, images_u8: Tensor, keys: Sequence[str], seed: i
         seed: the run's seed.
 
     Returns:
-        The redacted images, uint8 (N, C, H, W) on the same device, and the hidden pixels
-        of a box, bool (N, 1, H, W), else None.
+        The redacted images, uint8 (N, C, H, W) on the same device, and the pixels that are
+        hidden, bool (N, 1, H, W), where that is what it does, else None.
 
     """
     match redaction:
@@ -134,8 +167,8 @@ def redact(redaction: Redaction, images_u8: Tensor, keys: Sequence[str], seed: i
             return Redacted(expand_blocks(means, block, images_u8), None)
         case Blur(sigma=sigma):
             return Redacted(_blur(images_u8, sigma), None)
-        case Box():
-            hidden = _box(redaction, images_u8, keys, seed)
+        case Box() | Freeform() | Scattered():
+            hidden = _hidden(redaction, images_u8, keys, seed)
             return Redacted(images_u8.masked_fill(hidden, HIDDEN_U8), hidden)
 
 
@@ -200,30 +233,68 @@ def _plain(number: float) -> str:
     return np.format_float_positional(number, trim="-")
 
 
-def _blur(images_u8: Tensor, sigma: float) -> Tensor:
-    # Cut off at 4 sigma, edges replicated, as scipy.ndimage.gaussian_filter(mode="nearest") does.
+def blur_kernel(sigma: float) -> Tensor:
+    """Give the Gaussian of a blur along a line: float32 (2 r + 1,), sums to 1.
+
+    Cut off at 4 sigma, as scipy.ndimage.gaussian_filter does.
+    """
+    return _gaussian(sigma).float()
+
+
+def _gaussian(sigma: float) -> Tensor:
     radius = int(4 * sigma + 0.5)
-    x = torch.arange(-radius, radius + 1, dtype=torch.float32, device=images_u8.device)
+    x = torch.arange(-radius, radius + 1, dtype=torch.float64)
     kernel = torch.exp(-0.5 * (x / sigma) ** 2)
-    kernel /= kernel.sum()
-    n, c, height, width = images_u8.shape
-    planes = images_u8.float().reshape(n * c, 1, height, width)
-    planes = F.pad(planes, (radius,) * 4, mode="replicate")
-    # Training redacts where lower precision is asked for: that is meant for networks alone.
-    with torch.autocast(planes.device.type, enabled=False):
-        planes = F.conv2d(F.conv2d(planes, kernel.view(1, 1, 1, -1)), kernel.view(1, 1, -1, 1))
-    return planes.round_().clamp_(0, 255).to(torch.uint8).reshape(n, c, height, width)
+    return kernel / kernel.sum()
 
 
-def _box(box: Box, images: Tensor, keys: Sequence[str], seed: int) -> Tensor:
-    height, width = images.shape[-2:]
+def _blur(images_u8: Tensor, sigma: float) -> Tensor:
+    weights = _gaussian(sigma).tolist()
+    radius = len(weights) // 2
+    # Sums of a convolution come in another order in another batch, and a half then rounds the other
+    # way: shifted images are added one by one instead, in float64.
+    planes = images_u8.flatten(0, 1).double()
+    for axis, around in ((1, (0, 0, radius, radius)), (2, (radius, radius, 0, 0))):
+        size = planes.shape[axis]
+        # Edges are replicated, as scipy.ndimage.gaussian_filter(mode="nearest") does.
+        wide = F.pad(planes[None], around, mode="replicate")[0]
+        planes = planes * weights[radius]
+        for away in range(1, radius + 1):
+            pair = wide.narrow(axis, radius - away, size) + wide.narrow(axis, radius + away, size)
+            planes.add_(pair, alpha=weights[radius + away])
+    return planes.round_().clamp_(0, 255).to(torch.uint8).reshape(images_u8.shape)
+
+
+def _hidden(how: Hiding, images: Tensor, keys: Sequence[str], seed: int) -> Tensor:
+    # Drawn where the processor is at home, and moved once.
+    hidden = np.zeros((len(images), 1, *images.shape[-2:]), np.bool_)
+    for mask, key in zip(hidden[:, 0], keys, strict=True):
+        digest = hashlib.sha256(f"{seed}:{key}".encode()).digest()
+        match how:
+            case Box():
+                _box(how, mask, digest)
+            case Freeform(fraction=fraction):
+                draw_strokes(mask, _share(mask, fraction), digest)
+            case Scattered(fraction=fraction):
+                _scatter(mask, _share(mask, fraction), digest)
+    return torch.from_numpy(hidden).to(images.device)
+
+
+def _share(mask: Mask, fraction: float) -> int:
+    return max(1, round(fraction * mask.size))
+
+
+def _box(box: Box, mask: Mask, digest: bytes) -> None:
+    height, width = mask.shape
     box_height, box_width = box.size(height, width)
-    hidden = torch.zeros(len(images), 1, height, width, dtype=torch.bool, device=images.device)
-    for mask, key in zip(hidden, keys, strict=True):
-        top, left = (height - box_height) // 2, (width - box_width) // 2
-        if box.random:
-            digest = hashlib.sha256(f"{seed}:{key}".encode()).digest()
-            top = int.from_bytes(digest[:8]) % (height - box_height + 1)
-            left = int.from_bytes(digest[8:16]) % (width - box_width + 1)
-        mask[:, top : top + box_height, left : left + box_width] = True
-    return hidden
+    top, left = (height - box_height) // 2, (width - box_width) // 2
+    if box.random:
+        top = int.from_bytes(digest[:8]) % (height - box_height + 1)
+        left = int.from_bytes(digest[8:16]) % (width - box_width + 1)
+    mask[top : top + box_height, left : left + box_width] = True
+
+
+def _scatter(mask: Mask, count: int, digest: bytes) -> None:
+    # NumPy keeps the stream of its bit generators for ever, that of its distributions not.
+    lots = np.random.PCG64(int.from_bytes(digest)).random_raw(mask.size)
+    mask.reshape(-1)[np.argpartition(lots, count - 1)[:count]] = True

@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from redaction_core.models.baselines import EnhancerBaseline, RedactoBaseline
-from redaction_core.models.enhancer import Enhancer, Estimate
+from redaction_core.models.enhancer import Enhancer
+from redaction_core.models.estimate import Estimate
 from redaction_core.models.redacto import Redacto
 
 if TYPE_CHECKING:
@@ -22,6 +23,6 @@ BUILDERS: dict[str, Callable[..., Network]] = {
 """Network name to its class; keyword arguments are the `architecture` of a model's config."""
 
 FILLS_HOLES = frozenset({"redacto", "redacto-baseline"})
-"""Names of the networks that fill hidden pixels; the others undo pixelation."""
+"""Names of the networks that fill hidden pixels; the others undo pixelation and blur."""
 
 __all__ = ["BUILDERS", "FILLS_HOLES", "Estimate", "Network"]

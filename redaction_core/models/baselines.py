@@ -6,8 +6,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from redaction_core.models.enhancer import Estimate
-from redaction_core.redaction import Pixelate
+from redaction_core.models.estimate import Estimate
+from redaction_core.redaction import Blur, Pixelate
 
 
 class EnhancerBaseline(nn.Module):
@@ -22,7 +22,7 @@ class EnhancerBaseline(nn.Module):
     def forward(
         self,
         pixelated: Tensor,
-        how: Pixelate,  # noqa: ARG002 - one interface
+        how: Pixelate | Blur,  # noqa: ARG002 - one interface
         *,
         with_scale: bool = True,  # noqa: ARG002 - the same
     ) -> Estimate:
@@ -43,11 +43,17 @@ class EnhancerBaseline(nn.Module):
 class RedactoBaseline(nn.Module):
     """Three convolutions, the mask appended to the input of each."""
 
-    def __init__(self) -> None:
-        """Build with the published widths."""
+    def __init__(self, *, mask_everywhere: int = 1) -> None:
+        """Build with the published widths.
+
+        With 0 for `mask_everywhere` the first layer alone is given the mask, and the others a
+        feature more in its place: what the published gain is measured against.
+        """
         super().__init__()
-        self.first = nn.Conv2d(4, 7, 3, padding=1)
-        self.second = nn.Conv2d(8, 5, 3, padding=1)
+        self._everywhere = bool(mask_everywhere)
+        more = 0 if self._everywhere else 1
+        self.first = nn.Conv2d(4, 7 + more, 3, padding=1)
+        self.second = nn.Conv2d(8, 5 + more, 3, padding=1)
         self.last = nn.Conv2d(6, 3, 3, padding=1)
 
     def forward(self, images: Tensor, hidden: Tensor) -> Estimate:
@@ -58,6 +64,7 @@ class RedactoBaseline(nn.Module):
         images = images.float()
         mask = hidden.float()
         x = F.relu(self.first(torch.cat((torch.where(hidden, 0.5, images), mask), 1)))
-        x = F.relu(self.second(torch.cat((x, mask), 1)))
-        filled = self.last(torch.cat((x, mask), 1)).float()
-        return Estimate(torch.where(hidden, filled, images), None)
+        for layer in (self.second, self.last):
+            x = layer(torch.cat((x, mask), 1) if self._everywhere else x)
+            x = F.relu(x) if layer is self.second else x
+        return Estimate(torch.where(hidden, x.float(), images), None)

@@ -1,9 +1,9 @@
 """Redacto: fills hidden pixels from their surroundings, coarse to fine.
 
-One small residual network, shared by all scales of a pyramid: the coarsest scale has no wholly
-hidden pixel, and each finer one starts from the filled-in coarser one. So holes of any size are
-seen whole, at a third more than the cost of the finest scale. The mask enters every layer but the
-last (the published finding of redacto).
+The image is halved until no pixel is wholly hidden. Each scale starts from the filled-in coarser
+one and from features of its hidden pixels, so holes of any size are seen whole. Coarse scales,
+where most of an error is decided and a pixel is cheap, share one large network; the finest has a
+small one of its own. The mask enters every layer but the last (the published finding of redacto).
 """
 
 from __future__ import annotations
@@ -14,33 +14,60 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from redaction_core.models.enhancer import Estimate, bounded_log_scale
+from redaction_core.models.estimate import Estimate, bounded_log_scale
 from redaction_core.models.tiling import tiles
+from redaction_core.models.trunk import begin_small
 
 _GRID = 8
 """JPEG codes blocks of 8x8 pixels: where a pixel lies in that grid tells what its block shares."""
+_PHASES = 4
+_HANDED = 16
+"""Features that a scale hands to the next finer one."""
+_SEEN = 4
+"""Channels of any scale: colours, and the share of the pixel that is hidden."""
 
 _TILE = 128
 """Pixels a side of the pieces of a large image; pieces without hidden pixels cost nothing."""
 
 
-class Redacto(nn.Module):
-    """RGB image and hidden pixels to an estimate of the hidden ones, at any image size."""
+class _Scale(nn.Module):
+    """What is seen of one scale to an image, and to features for the next finer one."""
 
-    def __init__(self, *, width: int = 64, blocks: int = 5) -> None:
-        """Build with `width` channels (the mask is one of them) and `blocks` residual blocks."""
+    def __init__(self, *, inputs: int, width: int, blocks: int) -> None:
         super().__init__()
-        self.enter = nn.Conv2d(8, width - 1, 3, padding=1)
+        self.enter = nn.Conv2d(inputs, width - 1, 3, padding=1)
         self.first = nn.ModuleList(nn.Conv2d(width, width - 1, 3, padding=1) for _ in range(blocks))
         self.second = nn.ModuleList(
             nn.Conv2d(width, width - 1, 3, padding=1) for _ in range(blocks)
         )
         self.leave = nn.Conv2d(width, 3, 3, padding=1)
-        self.scale = nn.Conv2d(width, 1, 1)
+        # How far its pixels see; even, so that pieces begin where coarser pixels do.
         self.reach = 2 * blocks + 2
         for conv in (*self.second, self.leave):
-            nn.init.normal_(conv.weight, std=1e-3)
-            nn.init.zeros_(conv.bias)
+            begin_small(conv)
+
+    def forward(self, inputs: Tensor, share: Tensor) -> Tensor:
+        """Give features, the mask the last of them: (N, inputs, h, w) to (N, width, h, w)."""
+        x = F.relu(self.enter(inputs.contiguous(memory_format=torch.channels_last)))
+        mask = share.to(x.dtype, memory_format=torch.channels_last)
+        for first, second in zip(self.first, self.second, strict=True):
+            inner = F.relu(first(torch.cat((x, mask), 1)))
+            x = x + second(torch.cat((inner, mask), 1))
+        return torch.cat((x, mask), 1)
+
+
+class Redacto(nn.Module):
+    """RGB image and hidden pixels to an estimate of the hidden ones, at any image size."""
+
+    def __init__(
+        self, *, width: int = 48, blocks: int = 4, coarse_width: int = 96, coarse_blocks: int = 5
+    ) -> None:
+        """Build with `width` channels (the mask is one of them) and `blocks` residual blocks."""
+        super().__init__()
+        self.fine = _Scale(inputs=_SEEN + _HANDED + _PHASES, width=width, blocks=blocks)
+        self.coarse = _Scale(inputs=_SEEN + _HANDED, width=coarse_width, blocks=coarse_blocks)
+        self.hand = nn.Conv2d(coarse_width, _HANDED, 1)
+        self.scale = nn.Conv2d(width, 1, 1)
         nn.init.zeros_(self.scale.weight)
 
     def forward(self, images: Tensor, hidden: Tensor) -> Estimate:
@@ -52,52 +79,72 @@ class Redacto(nn.Module):
 
         Returns:
             Image, float32 (N, 3, H, W), not clipped, known pixels as they were; log-scale of the
-            hidden pixels, (N, 1, H, W).
+            hidden pixels, (N, 1, H, W); while training, images of the coarser scales too.
 
         """
-        return self.pyramid(images, hidden)[0]
-
-    def pyramid(self, images: Tensor, hidden: Tensor) -> list[Estimate]:
-        """Estimates of all scales, the finest first; for training."""
         scales = masked_pyramid(images.float(), hidden)
-        estimates: list[Estimate] = []
+        images_of: list[Tensor] = []
+        handed = None
         for level in reversed(range(len(scales))):
             base, share = scales[level]
-            if estimates:
-                coarse = F.interpolate(estimates[-1].image, scale_factor=2, mode="bilinear")
-                base = torch.where(
-                    share == 1, coarse[..., : base.shape[-2], : base.shape[-1]], base
-                )
-            estimates.append(self._fill(base, share, finest=level == 0))
-        return estimates[::-1]
+            if images_of:
+                coarse = _doubled(images_of[-1], base)
+                base = torch.where(share == 1, coarse, base)
+            log_scale, image, handed = self._fill(base, share, handed, finest=level == 0)
+            images_of.append(image)
+        *coarser, image = images_of
+        return Estimate(image, log_scale, tuple(coarser[::-1]) if self.training else ())
 
-    def _fill(self, base: Tensor, share: Tensor, *, finest: bool) -> Estimate:
-        grid = _grid_phase(base) if finest else base.new_zeros(1, 4, *base.shape[-2:])
-        if self.training or max(base.shape[-2:]) <= _TILE + self.reach:
-            return self._fill_piece(base, share, grid)
-        image, log_scale = base.clone(), base.new_zeros(len(base), 1, *base.shape[-2:])
-        for tile in tiles(*base.shape[-2:], core=_TILE, halo=self.reach):
+    def _fill(
+        self, base: Tensor, share: Tensor, handed: Tensor | None, *, finest: bool
+    ) -> tuple[Tensor | None, Tensor, Tensor]:
+        """Give log-scale (of the finest), image, and what is handed on."""
+        if handed is None:
+            height, width = ((size + 1) // 2 for size in base.shape[-2:])
+            handed = base.new_zeros(len(base), _HANDED, height, width)
+        net = self.fine if finest else self.coarse
+        if self.training or max(base.shape[-2:]) <= _TILE + net.reach:
+            return self._fill_piece(base, share, handed, (0, 0), finest=finest)
+        image = base.clone()
+        more = base.new_zeros(len(base), 1 if finest else _HANDED, *base.shape[-2:])
+        for tile in tiles(*base.shape[-2:], core=_TILE, halo=net.reach):
             look, kept = (..., tile.rows, tile.columns), (..., tile.kept_rows, tile.kept_columns)
             if not bool(share[kept].any()):
                 continue
-            piece = self._fill_piece(base[look], share[look], grid[look])
-            image[kept] = piece.image[..., tile.inner_rows, tile.inner_columns]
-            if piece.log_scale is not None:
-                log_scale[kept] = piece.log_scale[..., tile.inner_rows, tile.inner_columns]
-        return Estimate(image, log_scale)
+            coarse = (..., _halved(tile.rows), _halved(tile.columns))
+            corner = (tile.rows.start, tile.columns.start)
+            log_scale, piece, on = self._fill_piece(
+                base[look], share[look], handed[coarse], corner, finest=finest
+            )
+            inner = (..., tile.inner_rows, tile.inner_columns)
+            image[kept] = piece[inner]
+            more[kept] = (on if log_scale is None else log_scale)[inner]
+        return (more, image, handed) if finest else (None, image, more)
 
-    def _fill_piece(self, base: Tensor, share: Tensor, grid: Tensor) -> Estimate:
-        inputs = torch.cat((base - 0.5, share, grid.expand(len(base), -1, -1, -1)), 1)
-        inputs = inputs.contiguous(memory_format=torch.channels_last)
-        mask = share.to(memory_format=torch.channels_last)
-        x = F.relu(self.enter(inputs))
-        mask = mask.to(x.dtype)
-        for first, second in zip(self.first, self.second, strict=True):
-            inner = F.relu(first(torch.cat((x, mask), 1)))
-            x = x + second(torch.cat((inner, mask), 1))
-        last = torch.cat((x, mask), 1)
-        image = torch.where(share > 0, base + self.leave(last).float(), base)
-        return Estimate(image, bounded_log_scale(self.scale(last.detach()).float()))
+    def _fill_piece(
+        self, base: Tensor, share: Tensor, handed: Tensor, corner: tuple[int, int], *, finest: bool
+    ) -> tuple[Tensor | None, Tensor, Tensor]:
+        # No more than is needed: then no image depends on how deep others of its batch go.
+        coarser = torch.where(share == 1, _doubled(handed, base), 0.0)
+        seen = [base - 0.5, share, coarser]
+        if finest:
+            seen.append(_grid_phase(base, corner).expand(len(base), -1, -1, -1))
+        net = self.fine if finest else self.coarse
+        features = net(torch.cat(seen, 1), share)
+        image = torch.where(share > 0, base + net.leave(features).float(), base)
+        if finest:
+            # Detached: learning the scale must not change the estimate.
+            return bounded_log_scale(self.scale(features.detach()).float()), image, handed
+        return None, image, self.hand(features).float()
+
+
+def _doubled(coarse: Tensor, like: Tensor) -> Tensor:
+    height, width = like.shape[-2:]
+    return F.interpolate(coarse, scale_factor=2, mode="nearest")[..., :height, :width]
+
+
+def _halved(span: slice) -> slice:
+    return slice(span.start // 2, (span.stop + 1) // 2)
 
 
 def masked_pyramid(images: Tensor, hidden: Tensor) -> list[tuple[Tensor, Tensor]]:
@@ -116,28 +163,25 @@ def masked_pyramid(images: Tensor, hidden: Tensor) -> list[tuple[Tensor, Tensor]
     total = images * known
     scales = [(torch.where(hidden, 0.5, images), 1 - known)]
     while bool((scales[-1][1] == 1).any()) and max(total.shape[-2:]) > 1:
-        total, known = _halve(total), _halve(known)
+        total, known = halved(total), halved(known)
         mean = torch.where(known > 0, total / known.clamp(min=1e-6), 0.5)
         scales.append((mean, 1 - known))
     return scales
 
 
-def _halve(images: Tensor) -> Tensor:
+def halved(images: Tensor) -> Tensor:
+    """Halve by means of 2x2 pixels: (N, C, H, W) to (N, C, ceil(H/2), ceil(W/2))."""
     height, width = images.shape[-2:]
     # Odd sizes: the last row or column counts twice, as if the image went on.
     images = F.pad(images, (0, width % 2, 0, height % 2), mode="replicate")
     return F.avg_pool2d(images, 2)
 
 
-def _grid_phase(like: Tensor) -> Tensor:
-    height, width = like.shape[-2:]
-    turn = 2 * math.pi / _GRID
-    y = (
-        torch.arange(height, device=like.device, dtype=torch.float32).view(-1, 1).expand(-1, width)
-        * turn
-    )
-    x = (
-        torch.arange(width, device=like.device, dtype=torch.float32).view(1, -1).expand(height, -1)
-        * turn
-    )
+def _grid_phase(like: Tensor, corner: tuple[int, int]) -> Tensor:
+    """Say where each pixel lies in the grid of JPEG: (1, 4, H, W); `corner` is that of a piece."""
+    turns = [
+        (start + torch.arange(size, device=like.device, dtype=torch.float32)) * 2 * math.pi / _GRID
+        for start, size in zip(corner, like.shape[-2:], strict=True)
+    ]
+    y, x = torch.meshgrid(*turns, indexing="ij")
     return torch.stack((y.sin(), y.cos(), x.sin(), x.cos())).unsqueeze(0)

@@ -182,6 +182,22 @@ def pixelation_row(result: Pixels, original: Pixels, block: int, *, nearest: boo
     return row | _baseline(row, pixelated, original, None)
 
 
+def blur(image: Pixels, sigma: float) -> Pixels:
+    """Blur by a Gaussian, cut off at 4 sigma, edges replicated."""
+    around = (sigma, sigma, 0)[: image.ndim]
+    blurred = ndimage.gaussian_filter(image.astype(np.float64), around, mode="nearest")
+    return np.rint(blurred).clip(0, 255).astype(np.uint8)
+
+
+def blur_row(result: Pixels, original: Pixels, sigma: float) -> Row:
+    """Recompute the metrics of a blur that was undone."""
+    blurred = blur(original, sigma)
+    row = errors(result, original) | {"ssim": similarity(result, original)}
+    row |= {"block_size": None, "bicubic_mae": None}
+    row["consistency_mae"] = errors(blur(result, sigma), blurred)["mae"]
+    return row | _baseline(row, blurred, original, None)
+
+
 def hole_row(result: Pixels, original: Pixels, hidden: Mask) -> Row:
     """Recompute the metrics of a filled hole."""
     row = errors(result, original, hidden) | {"ssim": similarity(result, original, hidden)}

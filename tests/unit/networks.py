@@ -28,7 +28,7 @@ def small(name: str) -> Network:
         case "enhancer":
             network = Enhancer(width=8, blocks=2)
         case "redacto":
-            network = Redacto(width=8, blocks=2)
+            network = Redacto(width=8, blocks=2, coarse_width=12, coarse_blocks=1)
         case "enhancer-baseline":
             network = EnhancerBaseline()
         case _:

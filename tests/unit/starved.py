@@ -30,7 +30,7 @@ from tests.unit.networks import holes, noise, restorer
 # Large blocks come from the system and go back to it at once, and threads take little for
 # themselves, so that the room is what the limit says.
 ENVIRONMENT = {"GLIBC_TUNABLES": "glibc.malloc.mmap_threshold=65536:glibc.malloc.arena_max=1"}
-ROOM_BYTES = 8 * 2**20
+ROOM_BYTES = 11 * 2**20
 UNLIMITED = (resource.RLIM_INFINITY, resource.RLIM_INFINITY)
 _LIBC = ctypes.CDLL(None)
 

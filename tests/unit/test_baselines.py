@@ -40,6 +40,21 @@ def test_redacto_has_the_published_layers() -> None:
     assert parameters(network) == 4 * 7 * 9 + 7 + 8 * 5 * 9 + 5 + 6 * 3 * 9 + 3
 
 
+def test_redacto_may_have_the_mask_at_its_input_alone() -> None:
+    network = wild(RedactoBaseline(mask_everywhere=0))
+    given: list[Tensor] = []
+    for layer in (network.first, network.second, network.last):
+        layer.register_forward_pre_hook(lambda _, inputs: given.append(inputs[0]))
+    images, hidden = torch.rand(1, 3, 8, 8), holes(1, 8, 8)
+
+    with torch.inference_mode():
+        network(images, hidden)
+
+    assert channels(network) == [(4, 8), (8, 6), (6, 3)]
+    assert torch.equal(given[0][:, 3:], hidden.float())
+    assert not any(torch.equal(x[:, -1:], hidden.float()) for x in given[1:])
+
+
 def test_the_enhancer_computes_what_was_published() -> None:
     network = wild(EnhancerBaseline())
     one, two, three, four, five, six = (

@@ -8,15 +8,11 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from redaction_core.models.baselines import EnhancerBaseline
-from redaction_core.models.enhancer import (
-    Enhancer,
-    bounded_log_scale,
-    explain,
-    fold,
-    interpolate_blocks,
-    unfold,
-)
-from redaction_core.redaction import Pixelate, block_means, block_pixels, redact
+from redaction_core.models.enhancer import Enhancer, fold
+from redaction_core.models.estimate import bounded_log_scale
+from redaction_core.models.patches import Patches, unfold
+from redaction_core.models.starts import deconvolve, explain, interpolate_blocks, start_of
+from redaction_core.redaction import Blur, Pixelate, block_means, block_pixels, blur_kernel, redact
 from tests.unit.networks import noise, wild
 
 GRID = [
@@ -125,7 +121,38 @@ def test_folding_keeps_every_pixel(size: tuple[int, int]) -> None:
 
     assert folded.shape == (2, 48, -(-size[0] // 4), -(-size[1] // 4))
     assert torch.equal(nn.PixelShuffle(4)(folded)[..., : size[0], : size[1]], images)
-    assert torch.equal(unfold(folded[:, 16:32]), nn.PixelShuffle(4)(folded[:, 16:32]))
+
+
+@pytest.mark.parametrize("block", [1, 2, 4, 7])
+def test_unfolding_is_the_sub_pixel_shuffle(block: int) -> None:
+    folded = torch.rand(2, block**2, 3, 5)
+
+    assert torch.equal(unfold(folded, block), nn.PixelShuffle(block)(folded))
+
+
+@pytest.mark.parametrize("block", [2, 3, 4, 8, 16])
+def test_patches_are_the_same_picture_at_every_block_size(block: int) -> None:
+    """One wave over a block, whatever its size: what is learnt on one holds for the others."""
+    patches = Patches(1, order=8, kernel=1)
+    with torch.no_grad():
+        patches.conv.weight.zero_()
+        patches.conv.weight[8] = 1.0  # one half wave downwards
+
+    found = patches(torch.ones(1, 1, 1, 1), block)[0, 0]
+
+    places = (torch.arange(block) + 0.5) / block
+    expected = torch.cos(torch.pi * places) * 2**0.5 / 2
+    assert torch.allclose(found, expected[:, None].expand(block, block), atol=1e-6)
+
+
+@pytest.mark.parametrize("block", [2, 5, 8])
+def test_patches_may_have_no_mean_of_their_own(block: int) -> None:
+    patches = wild(Patches(3, order=8))
+
+    found = patches(torch.rand(1, 3, 2, 4), block, level=True)
+
+    assert found.abs().max() > 0.1
+    assert block_means(found, block).abs().max() < 1e-5
 
 
 def test_block_size_and_sampling_reach_the_network() -> None:
@@ -133,19 +160,71 @@ def test_block_size_and_sampling_reach_the_network() -> None:
     flat = torch.full((1, 1, 48, 48), 0.5)
 
     with torch.inference_mode():
-        # On one gray value nothing but the condition can tell the blocks apart.
-        same = torch.zeros(1, 32, 12, 12)
-        before = [
-            network.enter(same) + network.condition(condition).view(1, 2, 8, 1, 1)[:, 0]
-            for condition in (torch.eye(4)[:1], torch.eye(4)[1:2])
+        # On one gray value nothing but the condition can tell the redactions apart.
+        scales = [
+            network(flat, how).log_scale[..., 24, 24]
+            for how in (
+                Pixelate(block=4),
+                Pixelate(block=8),
+                Pixelate(block=4, nearest=True),
+                Blur(sigma=1.0),
+                Blur(sigma=2.0),
+            )
         ]
-        four = network(flat, Pixelate(block=4)).log_scale
-        other = network(flat, Pixelate(block=8)).log_scale
-        nearest = network(flat, Pixelate(block=4, nearest=True)).log_scale
 
-    assert not torch.allclose(before[0], before[1])
-    assert not torch.allclose(four, other)
-    assert not torch.allclose(four, nearest)
+    assert len({float(scale) for scale in scales}) == 5
+
+
+@pytest.mark.parametrize("size", [(1, 1), (1, 9), (16, 16), (37, 50)])
+def test_a_blur_may_have_any_size_of_image(size: tuple[int, int]) -> None:
+    how = Blur(sigma=1.5)
+    seen = redact(how, noise(2, 1, *size), ["", ""]).images_u8.float() / 255
+
+    with torch.inference_mode():
+        estimate = wild(Enhancer(width=8, blocks=1))(seen, how)
+
+    assert estimate.image.shape == estimate.log_scale.shape == seen.shape
+    assert bool(estimate.image.isfinite().all())
+    assert torch.equal(explain(estimate.image, seen, how), estimate.image)
+
+
+@pytest.mark.parametrize("sigma", [0.6, 1.0, 2.0])
+def test_deconvolution_brings_back_what_a_blur_left(sigma: float) -> None:
+    """What was blurred with mirrored edges and not rounded comes back where it is not lost."""
+    coarse = torch.nn.functional.interpolate(
+        torch.rand(1, 3, 5, 6, generator=torch.Generator().manual_seed(0)),
+        scale_factor=16,
+        mode="bicubic",
+    )
+    padded = torch.cat((coarse.flip(-1), coarse, coarse.flip(-1)), -1)
+    padded = torch.cat((padded.flip(-2), padded, padded.flip(-2)), -2)
+    kernel = blur_kernel(sigma).expand(3, 1, 1, -1)
+    blurred = torch.nn.functional.conv2d(padded, kernel, padding="same", groups=3)
+    blurred = torch.nn.functional.conv2d(blurred, kernel.mT, padding="same", groups=3)
+    blurred = blurred[..., 80:160, 96:192]
+
+    sharp = deconvolve(blurred, sigma, -20.0)
+
+    assert (sharp - coarse).abs().max() < 0.1 * (blurred - coarse).abs().max()
+
+
+def test_deconvolution_keeps_the_mean() -> None:
+    images = torch.rand(2, 1, 20, 31)
+
+    assert torch.allclose(deconvolve(images, 3.0).mean((-1, -2)), images.mean((-1, -2)), atol=1e-4)
+
+
+def test_every_redaction_has_its_start() -> None:
+    images = pixelated(Pixelate(block=4), 1, 1, 24, 24)
+
+    starts = [
+        start_of(images, how)
+        for how in (Pixelate(block=4), Pixelate(block=4, nearest=True), Blur(sigma=1.0))
+    ]
+
+    assert torch.equal(starts[0], interpolate_blocks(images, 4))
+    assert not torch.allclose(starts[0], starts[1])
+    assert torch.equal(starts[2], deconvolve(images, 1.0))
 
 
 def test_learning_the_scale_costs_the_estimate_nothing() -> None:
@@ -155,7 +234,9 @@ def test_learning_the_scale_costs_the_estimate_nothing() -> None:
     network(pixelated(how, 1, 1, 16, 16), how).log_scale.sum().backward()
 
     for name, parameter in network.named_parameters():
-        if name.startswith("scale."):
+        if name.startswith("scale.blur."):
+            assert parameter.grad is None
+        elif name.startswith("scale."):
             assert parameter.grad.abs().max() > 0
         else:
             assert parameter.grad is None or not parameter.grad.any(), name

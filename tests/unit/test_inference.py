@@ -7,10 +7,11 @@ import torch
 from torch import Tensor
 
 from redaction_core.checkpoints import Model, load_model, shipped
-from redaction_core.inference import Restorer, best_precision
+from redaction_core.inference import Restorer, best_precision, undoes_blur
 from redaction_core.models.enhancer import Enhancer
-from redaction_core.redaction import Pixelate, block_means, redact
-from tests.unit.networks import holes, noise, restorer, wild
+from redaction_core.models.starts import start_of
+from redaction_core.redaction import Blur, Pixelate, block_means, redact
+from tests.unit.networks import holes, noise, restorer, small, wild
 
 CPU = torch.device("cpu")
 HOW = Pixelate(block=4)
@@ -48,6 +49,81 @@ def test_enhancing_keeps_size_and_channels(name: str, channels: int, size: tuple
     assert all(result.dtype == torch.uint8 for result in results)
 
 
+def untrained(precision: torch.dtype = torch.float32) -> Restorer:
+    """Give what it starts from, nearly: as built, the last layers hardly change anything."""
+    torch.manual_seed(0)
+    model = Model(name="enhancer", network=Enhancer(width=8, blocks=2), sha256="", config={})
+    return Restorer(model, device=CPU, precision=precision)
+
+
+@pytest.mark.parametrize("size", [(1, 1), (1, 8), (13, 6), (40, 40)])
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize("sigma", [0.5, 2, 8])
+def test_undoing_blur_keeps_size_and_channels(
+    sigma: float, channels: int, size: tuple[int, int]
+) -> None:
+    how = Blur(sigma=sigma)
+    images = list(redact(how, noise(2, channels, *size), ["a", "b"]).images_u8)
+
+    results = restorer("enhancer").enhance(images, how)
+
+    assert [result.shape for result in results] == [image.shape for image in images]
+    assert all(result.dtype == torch.uint8 for result in results)
+
+
+@pytest.mark.parametrize("precision", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize("sigma", [0.7, 1, 2])
+def test_blur_is_undone(sigma: float, channels: int, precision: torch.dtype) -> None:
+    how = Blur(sigma=sigma)
+    # Detail of three pixels a side, which such a blur leaves something of.
+    sharp = noise(2, channels, 16, 20).repeat_interleave(3, -1).repeat_interleave(3, -2)
+    blurred = redact(how, sharp, ["a", "b"]).images_u8
+
+    results = torch.stack(untrained(precision).enhance(list(blurred), how))
+
+    before, after = ((images.float() - sharp).abs().mean() for images in (blurred, results))
+    assert after < 0.75 * before
+
+
+def test_colours_of_a_blur_come_from_where_the_network_starts() -> None:
+    how = Blur(sigma=1.5)
+    blurred = redact(how, blurry(1, 3, 40, 40), [""]).images_u8
+
+    (result,) = restorer("enhancer").enhance(list(blurred), how)
+
+    start = start_of(blurred.float() / 255, how)[0] * 255
+    # Red less green, and green less blue.
+    differences = [(image[:2] - image[1:]) for image in (result.float(), start)]
+    inside = ((result > 0) & (result < 255)).all(0)
+    assert inside.sum() > 100
+    assert (differences[0] - differences[1])[:, inside].abs().max() <= 1.01
+
+
+def test_which_networks_undo_blur() -> None:
+    names = ("enhancer", "enhancer-baseline", "redacto", "redacto-baseline")
+    models = [Model(name=name, network=small(name), sha256="", config={}) for name in names]
+
+    assert [undoes_blur(model) for model in models] == [True, False, False, False]
+
+
+@pytest.mark.parametrize(
+    ("config", "expected"),
+    [
+        ({"training": {"redactions": ["pixelate:2-16=3", "blur:1-4=0.5"]}}, True),
+        ({"training": {"redactions": ["pixelate:4", "pixelate:4:nearest"]}}, False),
+        ({"training": {"minutes": 90.0}}, True),
+        ({"training": None}, True),
+    ],
+)
+def test_weights_undo_blur_if_they_were_trained_to(
+    config: dict[str, Any], *, expected: bool
+) -> None:
+    model = Model(name="enhancer", network=small("enhancer"), sha256="", config=config)
+
+    assert undoes_blur(model) == expected
+
+
 @pytest.mark.parametrize("precision", [torch.float32, torch.bfloat16])
 @pytest.mark.parametrize("block", [2, 4, 7, 16])
 @pytest.mark.parametrize("channels", [1, 3])
@@ -65,10 +141,11 @@ def test_results_of_the_shipped_weights_explain_their_input(
     assert not torch.equal(result, images[0])
 
 
-@pytest.mark.parametrize("nearest", [False, True])
-def test_gray_is_never_tinted_by_enhancing(*, nearest: bool) -> None:
-    how = Pixelate(block=4, nearest=nearest)
-    gray = pixelated(how, 2, 1, 30, 33)
+@pytest.mark.parametrize(
+    "how", [Pixelate(block=4), Pixelate(block=4, nearest=True), Blur(sigma=2)], ids=str
+)
+def test_gray_is_never_tinted_by_enhancing(how: Pixelate | Blur) -> None:
+    gray = list(redact(how, noise(2, 1, 30, 33), ["a", "b"]).images_u8)
     enhancer = restorer("enhancer")
 
     for result in enhancer.enhance([image.expand(3, -1, -1) for image in gray], how):
@@ -163,6 +240,38 @@ def test_a_large_image_in_pieces_equals_the_whole(
     assert sizes[0] == (1, 1, 300, 520)
     assert len(sizes) == 1 + 3 * 5
     assert close(pieces, whole)
+
+
+@pytest.mark.parametrize("sigma", [0.5, 2, 8])
+@pytest.mark.parametrize("channels", [1, 3])
+def test_a_large_blurred_image_in_pieces_equals_the_whole(
+    monkeypatch: pytest.MonkeyPatch, channels: int, sigma: float
+) -> None:
+    how = Blur(sigma=sigma)
+    images = list(redact(how, blurry(1, channels, 300, 520), [""]).images_u8)
+    enhancer = untrained()
+    sizes: list[tuple[int, ...]] = []
+    enhancer.network.register_forward_pre_hook(lambda _, given: sizes.append(given[0].shape))
+
+    whole = enhancer.enhance(images, how)
+    monkeypatch.setattr("redaction_core.inference._TILE", 104)
+    pieces = enhancer.enhance(images, how)
+
+    assert sizes[0] == (1, 1, 300, 520)
+    assert len(sizes) == 1 + 3 * 5
+    assert close(pieces, whole)
+
+
+@pytest.mark.parametrize("size", [(9, 11), (40, 40)])
+def test_neighbours_of_a_blurred_image_make_no_difference(size: tuple[int, int]) -> None:
+    how = Blur(sigma=1.5)
+    images = list(redact(how, blurry(5, 3, *size), [""] * 5).images_u8)
+    enhancer = untrained()
+
+    sharp = enhancer.enhance(images, how)
+
+    assert equal(enhancer.enhance(images[::-1], how), sharp[::-1])
+    assert close([enhancer.enhance([image], how)[0] for image in images], sharp)
 
 
 def test_precision_follows_the_processor() -> None:

@@ -13,7 +13,7 @@ from redaction_core.errors import Failure, InputError
 from redaction_core.gate import Gate
 from redaction_core.loading import Task, Work, check_hidden, load
 from redaction_core.plan import PlannedInput, planned
-from redaction_core.redaction import Box, Pixelate
+from redaction_core.redaction import Blur, Box, Freeform, Pixelate, Scattered
 from redaction_core.schemas import METRICS
 from redaction_core.storage import open_store
 
@@ -79,11 +79,36 @@ def test_redactions_are_left_to_the_batch(tmp_path: Path) -> None:
     put(tmp_path / "in", "a.png", RAMP)
 
     pixelate = load_one(task(tmp_path, redaction=Pixelate(block=8)))
-    box = load_one(task(tmp_path, redaction=Box(width=2, height=2)))
+    blur = load_one(task(tmp_path, redaction=Blur(sigma=2)))
 
     assert pixelate.how == Pixelate(block=8)
-    assert (box.how, box.hidden) == (None, None)
+    assert blur.how == Blur(sigma=2)
     assert np.array_equal(pixelate.pixels, RAMP)
+    assert np.array_equal(blur.pixels, RAMP)
+    for hiding in (Box(width=2, height=2), Freeform(fraction=0.2), Scattered(fraction=0.2)):
+        work = load_one(task(tmp_path, redaction=hiding))
+        assert (work.how, work.hidden, work.error) == (None, None, None)
+
+
+def test_no_blocks_are_looked_for_in_blurred_inputs(tmp_path: Path) -> None:
+    put(tmp_path / "in", "a.png", RAMP)
+    put(tmp_path / "originals", "a.png", RAMP.T.copy())
+
+    work = load_one(
+        task(tmp_path, blur_sigma=1.5, originals=open_store(str(tmp_path / "originals")))
+    )
+
+    assert work.error is None
+    assert work.how == Blur(sigma=1.5)
+    assert work.original is not None
+    assert np.array_equal(work.pixels, RAMP)
+
+
+def test_the_blur_of_a_task(tmp_path: Path) -> None:
+    assert task(tmp_path).blur is None
+    assert task(tmp_path, redaction=Pixelate(block=4)).blur is None
+    assert task(tmp_path, redaction=Blur(sigma=3)).blur == Blur(sigma=3)
+    assert task(tmp_path, blur_sigma=0.5).blur == Blur(sigma=0.5)
 
 
 def test_failures_of_the_plan_are_passed_on(tmp_path: Path) -> None:

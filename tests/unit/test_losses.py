@@ -1,19 +1,21 @@
 """Losses against sums written out by hand."""
 
 import math
+from typing import get_args
 
 import pytest
 import torch
 
 from redaction_core import losses
+from redaction_core.training.recipe import Loss
 
 ESTIMATE = torch.tensor([[[[0.0, 0.5], [1.0, 0.25]]]])
 TARGET = torch.tensor([[[[0.5, 0.5], [0.0, 0.0]]]])
 
 
 def test_plain_errors() -> None:
-    assert float(losses.mae(ESTIMATE, TARGET)) == pytest.approx((0.5 + 0 + 1 + 0.25) / 4)
-    assert float(losses.mse(ESTIMATE, TARGET)) == pytest.approx((0.25 + 0 + 1 + 0.0625) / 4)
+    assert losses.absolute(ESTIMATE, TARGET).flatten().tolist() == [0.5, 0, 1, 0.25]
+    assert losses.squared(ESTIMATE, TARGET).flatten().tolist() == [0.25, 0, 1, 0.0625]
 
 
 @pytest.mark.parametrize("channels", [1, 3])
@@ -36,7 +38,7 @@ def test_the_published_laplacian_weights(channels: int) -> None:
 
     found = losses.laplacian(estimate, target)
 
-    assert float(found) == pytest.approx(total / target.numel(), rel=1e-5)
+    assert float(found.mean()) == pytest.approx(total / target.numel(), rel=1e-5)
 
 
 def test_errors_of_flat_targets_weigh_log_2() -> None:
@@ -44,51 +46,57 @@ def test_errors_of_flat_targets_weigh_log_2() -> None:
 
     found = losses.laplacian(flat + 0.1, flat)
 
-    assert float(found) == pytest.approx(0.1 * math.log(2), rel=1e-4)
+    assert torch.allclose(found, torch.tensor(0.1 * math.log(2)), rtol=1e-4)
+
+
+def test_means_are_taken_image_by_image() -> None:
+    errors = torch.stack((torch.full((3, 4, 4), 0.5), torch.arange(48.0).view(3, 4, 4)))
+
+    assert losses.mean_of(errors).tolist() == pytest.approx([0.5, 23.5])
 
 
 def test_hidden_pixels_alone_count_image_by_image() -> None:
-    estimate, target = torch.zeros(2, 3, 4, 4), torch.ones(2, 3, 4, 4)
+    errors = torch.ones(2, 3, 4, 4)
     weight = torch.zeros(2, 1, 4, 4)
     weight[0, 0, 0, 0] = 1
     weight[1, 0, 1, 1] = weight[1, 0, 2, 2] = 0.5
-    target[0, :, 0, 0] = torch.tensor([0.1, 0.2, 0.3])
-    target[1, :, 1, 1] = 0.5
+    errors[0, :, 0, 0] = torch.tensor([0.1, 0.2, 0.3])
+    errors[1, :, 1, 1] = 0.25
 
-    found = losses.hidden_mse(estimate, target, weight)
+    found = losses.mean_of(errors, weight)
 
-    assert found.tolist() == pytest.approx([(0.01 + 0.04 + 0.09) / 3, (0.25 + 1) / 2])
+    assert found.tolist() == pytest.approx([0.2, (0.25 + 1) / 2])
 
 
 def test_nothing_hidden_is_no_error() -> None:
-    images = torch.rand(1, 3, 4, 4)
-
-    assert losses.hidden_mse(images, images + 1, torch.zeros(1, 1, 4, 4)).tolist() == [0]
+    assert losses.mean_of(torch.ones(1, 3, 4, 4), torch.zeros(1, 1, 4, 4)).tolist() == [0]
 
 
-def test_the_hole_loss_falls_with_every_error() -> None:
+def test_the_balanced_loss_falls_with_every_error() -> None:
     errors = torch.tensor([0.0, 1e-4, 0.02], requires_grad=True)
 
-    losses.hole_loss(errors).backward()
+    found = losses.balanced(errors)
+    found.sum().backward()
 
     assert errors.grad is not None
     assert bool((errors.grad > 0).all())
-    values = errors.tolist()
-    expected = 100 * sum(values) / 3 + 0.3 * sum(math.log(value + 1e-4) for value in values) / 3
-    assert float(losses.hole_loss(errors).detach()) == pytest.approx(expected)
+    expected = [100 * value + 0.3 * math.log(value + 1e-4) for value in errors.tolist()]
+    assert found.tolist() == pytest.approx(expected)
 
 
 def test_the_best_scale_is_the_error_itself() -> None:
     error = torch.tensor([0.02, 0.3], requires_grad=True)
     log_scale = error.detach().log().requires_grad_()
 
-    losses.laplace_nll(error, log_scale).backward()
+    losses.laplace_nll(error, log_scale).sum().backward()
 
     assert log_scale.grad is not None
     assert torch.allclose(log_scale.grad, torch.zeros(2), atol=1e-6)
     assert error.grad is None
 
 
-def test_the_names_of_the_losses() -> None:
-    named = {"mae": losses.mae, "mse": losses.mse, "laplacian": losses.laplacian}
-    assert named == losses.LOSSES
+def test_every_name_of_a_loss_has_its_errors() -> None:
+    assert set(losses.ERRORS) == set(get_args(Loss))
+    assert losses.ERRORS["mae"] is losses.absolute
+    assert losses.ERRORS["mse"] is losses.ERRORS["balanced"] is losses.squared
+    assert losses.ERRORS["laplacian"] is losses.laplacian

@@ -10,6 +10,7 @@ from jobs._run import Job
 from jobs.reconstruct import Reconstruct, reconstruct
 from redaction_core.checkpoints import save_model
 from redaction_core.errors import CheckpointError, UsageError
+from redaction_core.redaction import Blur
 from tests.unit.networks import small
 
 # These may differ from one start to the next of the same run.
@@ -47,6 +48,11 @@ def jobs(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[Job]:
         *({"redact": "pixelate:4", name: "somewhere"} for name in ("masks", "originals")),
         {"redact": "pixelate:4", "block_size": 8},
         {"masks": "masks", "block_value": "nearest"},
+        *({"blur_sigma": value} for value in (0, 0.4, 8.1, -2, float("nan"), float("inf"))),
+        {"blur_sigma": 2, "block_size": 4},
+        {"blur_sigma": 2, "block_value": "nearest"},
+        {"blur_sigma": 2, "redact": "blur:2"},
+        {"blur_sigma": 2, "masks": "masks"},
         *({name: 0} for name in ("max_pixels", "max_bytes")),
         {"max_failure_rate": 2},
     ],
@@ -60,12 +66,17 @@ def test_flags_that_make_no_sense_are_refused(values: dict[str, Any]) -> None:
     "values",
     [
         {"redact": "pixelate:17"},
-        {"redact": "blur:2"},
+        {"redact": "blur:0.4"},
+        {"redact": "blur:8.1"},
+        {"redact": "freeform:0.2"},
         {"redact": "pixelate"},
         {"network": "redacto"},
         {"network": "redacto-baseline", "redact": "pixelate:4"},
         {"network": "enhancer", "redact": "box:4x4@center"},
         {"network": "enhancer", "masks": "masks"},
+        {"network": "enhancer", "redact": "freeform:0.2@random"},
+        {"network": "redacto", "redact": "blur:2"},
+        {"network": "redacto", "blur_sigma": 2},
         {"input": "http://somewhere"},
         {"input": "s3:/bucket/one/slash"},
         {"masks": "nowhere"},
@@ -86,6 +97,44 @@ def test_a_model_that_is_not_there_is_refused(jobs: list[Job]) -> None:
     assert jobs == []
 
 
+@pytest.mark.parametrize("network", ["enhancer", "enhancer-baseline"])
+@pytest.mark.parametrize("values", [{"redact": "blur:2"}, {"blur_sigma": 2}])
+def test_weights_that_know_no_blur_are_refused(
+    jobs: list[Job], values: dict[str, Any], network: str
+) -> None:
+    architecture = {"width": 8, "blocks": 2} if network == "enhancer" else {}
+    trained = {"redactions": ["pixelate:4"]}
+    save_model(
+        "sharp",
+        small(network),
+        {"network": network, "architecture": architecture, "training": trained},
+    )
+
+    with pytest.raises(UsageError, match=r"\Athe weights of [^\n]+ that undoes blur\Z"):
+        reconstruct(config(model="sharp", network=network, **values))
+    assert reconstruct(config(model="sharp", network=network)) == 0
+    assert len(jobs) == 1
+
+
+@pytest.mark.parametrize(
+    ("values", "redaction", "blur"),
+    [
+        ({"redact": "blur:1.5"}, Blur(sigma=1.5), Blur(sigma=1.5)),
+        ({"blur_sigma": 0.5}, None, Blur(sigma=0.5)),
+        ({"blur_sigma": 8, "originals": "clean"}, None, Blur(sigma=8)),
+    ],
+)
+def test_blur_reaches_the_workers(
+    jobs: list[Job], values: dict[str, Any], redaction: Blur | None, blur: Blur
+) -> None:
+    save_other()
+
+    assert reconstruct(config(model="other", **values)) == 0
+
+    task = jobs[0].shards.open_work.keywords["task"]  # type: ignore[attr-defined]  # a partial
+    assert (task.redaction, task.blur, task.network) == (redaction, blur, "enhancer")
+
+
 @pytest.mark.parametrize(
     ("values", "network"),
     [
@@ -94,6 +143,8 @@ def test_a_model_that_is_not_there_is_refused(jobs: list[Job]) -> None:
         ({"redact": "pixelate:8:nearest"}, "enhancer"),
         ({"masks": "masks"}, "redacto"),
         ({"redact": "box:0.1@random"}, "redacto"),
+        ({"redact": "freeform:0.1@random"}, "redacto"),
+        ({"redact": "pixels:0.1@random"}, "redacto"),
         ({"redact": "box:4x4@center", "network": "redacto-baseline"}, "redacto-baseline"),
     ],
 )
@@ -119,6 +170,7 @@ def test_a_run_is_known_by_everything_that_changes_its_bytes(jobs: list[Job]) ->
         "redact": {"redact": "pixelate:4"},
         "block_size": {"block_size": 4},
         "block_value": {"block_value": "nearest"},
+        "blur_sigma": {"blur_sigma": 2},
         "format": {"format": "webp"},
         "precision": {"precision": "float32"},
         "seed": {"seed": 1},

@@ -12,7 +12,7 @@ from redaction_core.images import SUFFIXES, Format
 from redaction_core.metrics import measure
 from redaction_core.plan import planned
 from redaction_core.reconstruction import MEASURES, Reconstruction
-from redaction_core.redaction import Box, Pixelate, parse, redact
+from redaction_core.redaction import Blur, Box, Hiding, Pixelate, parse, redact
 from redaction_core.reference import bicubic, surroundings
 from redaction_core.schemas import METRICS
 from redaction_core.storage import open_store
@@ -34,14 +34,14 @@ FOUR = Pixelate(block=4)
 NO_TIMES = {"seconds": None}
 
 
-@pytest.mark.parametrize("text", ["pixelate:4", "pixelate:3:nearest"])
+@pytest.mark.parametrize("text", ["pixelate:4", "pixelate:3:nearest", "blur:1.5"])
 @pytest.mark.parametrize("image_format", ["png", "webp", "jpeg"])
-def test_rows_of_pixelated_images_are_what_the_files_say(
+def test_rows_of_enhanced_images_are_what_the_files_say(
     tmp_path: Path, text: str, image_format: Format
 ) -> None:
     pictures = fill_folder(tmp_path / "in")
     redaction = parse(text)
-    assert isinstance(redaction, Pixelate)
+    block = redaction.block if isinstance(redaction, Pixelate) else None
 
     outcome = run(task(tmp_path, redaction=redaction, format=image_format))
 
@@ -56,7 +56,7 @@ def test_rows_of_pixelated_images_are_what_the_files_say(
             result = np.ascontiguousarray(result[..., 0])
         seen = redacted(redaction, original, row["key"])
         after, before = measure(result, original), measure(seen, original)
-        smooth = bicubic(seen, redaction.block)
+        smooth = None if block is None else measure(bicubic(seen, block), original).mae
         again = redacted(redaction, result, row["key"])
         data = (tmp_path / "out" / "images" / written).read_bytes()
         source = (tmp_path / "in" / row["key"]).read_bytes()
@@ -69,7 +69,7 @@ def test_rows_of_pixelated_images_are_what_the_files_say(
             "output_sha256": hashlib.sha256(data).hexdigest(),
             "width": original.shape[1],
             "height": original.shape[0],
-            "block_size": redaction.block,
+            "block_size": block,
             "mae": after.mae,
             "mse": after.mse,
             "psnr": after.psnr,
@@ -79,7 +79,7 @@ def test_rows_of_pixelated_images_are_what_the_files_say(
             "error_p99": after.error_p99,
             "baseline_mae": before.mae,
             "baseline_psnr": before.psnr,
-            "bicubic_mae": measure(smooth, original).mae,
+            "bicubic_mae": smooth,
             "recovered": 1 - after.mae / before.mae if before.mae else None,
             "consistency_mae": measure(again, seen).mae,
         }
@@ -88,9 +88,12 @@ def test_rows_of_pixelated_images_are_what_the_files_say(
 
 
 @pytest.mark.parametrize("network", ["redacto", "redacto-baseline"])
-def test_rows_of_filled_images_are_what_the_files_say(tmp_path: Path, network: str) -> None:
+@pytest.mark.parametrize("text", ["box:4x3@random", "freeform:0.2@random", "pixels:0.3@random"])
+def test_rows_of_filled_images_are_what_the_files_say(
+    tmp_path: Path, network: str, text: str
+) -> None:
     pictures = fill_folder(tmp_path / "in")
-    box = parse("box:4x3@random")
+    box = parse(text)
 
     outcome = run(task(tmp_path, redaction=box, seed=0), network)
 
@@ -116,12 +119,15 @@ def test_rows_of_filled_images_are_what_the_files_say(tmp_path: Path, network: s
         assert (row["consistency_mae"], row["block_size"], row["bicubic_mae"]) == (0, None, None)
 
 
-@pytest.mark.parametrize("text", ["pixelate:4", "box:4x3@center"])
+@pytest.mark.parametrize(
+    "text", ["pixelate:4", "blur:1.5", "box:4x3@center", "freeform:0.2@random", "pixels:0.3@random"]
+)
 def test_redacting_first_gives_the_same_images_and_errors(tmp_path: Path, text: str) -> None:
     pictures = {key: image for key, image in fill_folder(tmp_path / "in").items() if image.size > 1}
     (tmp_path / "in" / "d.bmp").unlink()
     redaction = parse(text)
-    network = "redacto" if isinstance(redaction, Box) else "enhancer"
+    network = "redacto" if isinstance(redaction, Hiding) else "enhancer"
+    how = {"blur_sigma": redaction.sigma} if isinstance(redaction, Blur) else {"block_size": 4}
     at_once = run(task(tmp_path, redaction=redaction), network)
     other = tmp_path / "other"
     for key, image in pictures.items():
@@ -133,7 +139,7 @@ def test_redacting_first_gives_the_same_images_and_errors(tmp_path: Path, text: 
     masks = open_store(str(other / "masks")) if network == "redacto" else None
 
     first = run(
-        task(other, originals=open_store(str(other / "clean")), masks=masks, block_size=4), network
+        task(other, originals=open_store(str(other / "clean")), masks=masks, **how), network
     )
 
     for one, two in zip(at_once.rows, first.rows, strict=True):
@@ -183,6 +189,16 @@ def test_without_originals_only_consistency_is_measured(tmp_path: Path) -> None:
     measured = {name for name in MEASURES if row[name] is not None}
     assert measured == {"consistency_mae", "seconds"}
     assert row["block_size"] == 4
+
+
+def test_of_blur_alone_consistency_is_measured_too(tmp_path: Path) -> None:
+    put(tmp_path / "in", "a.png", redacted(Blur(sigma=2), picture(20, 24), ""))
+
+    (row,) = run(task(tmp_path, blur_sigma=2)).rows
+
+    measured = {name for name in MEASURES if row[name] is not None}
+    assert measured == {"consistency_mae", "seconds"}
+    assert (row["status"], row["block_size"], row["hidden_fraction"]) == ("ok", None, None)
 
 
 def test_batches_and_windows_make_no_difference(tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """Redactions against plain NumPy and SciPy, over grids of sizes."""
 
+import hashlib
 import itertools
 
 import numpy as np
@@ -13,8 +14,10 @@ from redaction_core.redaction import (
     HIDDEN_U8,
     Blur,
     Box,
+    Freeform,
     Pixelate,
     Redaction,
+    Scattered,
     find_block,
     parse,
     redact,
@@ -27,6 +30,7 @@ BLOCKS = [2, 3, 4, 7, 8, 16, 64]
 TEXTS = [
     *("pixelate:2", "pixelate:16", "pixelate:3:nearest", "blur:2", "blur:0.5", "blur:0.00001"),
     *("box:4x6@center", "box:16x1@random", "box:0.02@random", "box:0.000001234567@random"),
+    *("freeform:0.3@random", "freeform:0.000001@random", "pixels:0.5@random", "pixels:.01@random"),
 ]
 
 
@@ -84,7 +88,21 @@ def test_blur_is_that_of_scipy(sigma: float, size: tuple[int, int]) -> None:
 
     for plane, found in zip(images[0].numpy(), result, strict=True):
         exact = ndimage.gaussian_filter(plane.astype(np.float64), sigma, mode="nearest")
-        assert np.abs(found - np.rint(exact)).max() <= 1
+        assert np.array_equal(found, np.rint(exact))
+
+
+@pytest.mark.parametrize("sigma", [0.5, 1.5, 4])
+def test_a_blur_is_the_same_in_any_batch_and_exact(sigma: float) -> None:
+    # Over enough pixels that some lie next to a half.
+    images = noise(24, 3, 120, 120)
+
+    whole = redacted(Blur(sigma=sigma), images)
+
+    single = [redacted(Blur(sigma=sigma), image[None])[0] for image in images]
+    around = (0, 0, sigma, sigma)
+    exact = ndimage.gaussian_filter(images.numpy().astype(np.float64), around, mode="nearest")
+    assert np.array_equal(whole, np.stack(single))
+    assert np.array_equal(whole, np.rint(exact))
 
 
 @pytest.mark.parametrize("size", SIZES)
@@ -133,8 +151,74 @@ def test_random_places_reach_every_corner() -> None:
     assert places == set(itertools.product(range(4), range(5)))
 
 
-def test_random_places_depend_on_key_and_seed_alone() -> None:
-    box = Box(width=3, height=3, random=True)
+SHAPELESS = [
+    *(Freeform(fraction=share) for share in (0.0001, 0.01, 0.1, 0.4, 0.75, 0.99)),
+    *(Scattered(fraction=share) for share in (0.0001, 0.3, 0.99)),
+]
+
+
+@pytest.mark.parametrize("size", [*SIZES, (96, 96), (31, 300)])
+@pytest.mark.parametrize("how", SHAPELESS, ids=str)
+def test_the_share_is_hidden_exactly(how: Freeform | Scattered, size: tuple[int, int]) -> None:
+    images = noise(4, 3, *size)
+
+    result, hidden = redact(how, images, list("abcd"))
+
+    assert hidden is not None
+    expected = max(1, round(how.fraction * size[0] * size[1]))
+    assert hidden.sum((1, 2, 3)).tolist() == [expected] * 4
+    assert torch.equal(result, torch.where(hidden, HIDDEN_U8, images))
+
+
+def test_strokes_hang_together_and_pixels_do_not() -> None:
+    images = torch.zeros(20, 1, 128, 128, dtype=torch.uint8)
+    keys = [str(number) for number in range(20)]
+    pieces = []
+
+    for how in (Freeform(fraction=0.25), Scattered(fraction=0.25)):
+        hidden = redact(how, images, keys).hidden
+        assert hidden is not None
+        pieces.append([ndimage.label(mask[0].numpy())[1] for mask in hidden])
+
+    strokes, pixels = pieces
+    assert max(strokes) <= 8
+    assert min(pixels) > 1000
+
+
+@pytest.mark.parametrize("share", [0.02, 0.2])
+def test_strokes_are_thin_and_long(share: float) -> None:
+    keys = [str(number) for number in range(20)]
+    hidden = redact(
+        Freeform(fraction=share), torch.zeros(20, 1, 128, 128, dtype=torch.uint8), keys
+    ).hidden
+
+    assert hidden is not None
+    for mask in hidden[:, 0].numpy():
+        # A disc of the same area is deeper than this.
+        deepest = ndimage.distance_transform_edt(np.pad(mask, 1)).max()
+        assert deepest < 0.8 * (mask.sum() / np.pi) ** 0.5
+        assert deepest > 1
+
+
+@pytest.mark.parametrize("how", [Freeform(fraction=0.1), Scattered(fraction=0.1)], ids=str)
+def test_every_pixel_is_hidden_about_as_often(how: Freeform | Scattered) -> None:
+    keys = [str(number) for number in range(3000)]
+
+    hidden = redact(how, torch.zeros(3000, 1, 12, 12, dtype=torch.uint8), keys).hidden
+
+    assert hidden is not None
+    often = hidden.float().mean((0, 1))
+    assert float(often.min()) > 0.03
+    assert float(often.max()) < 0.3
+    assert len({mask.numpy().tobytes() for mask in hidden}) > 2000
+
+
+@pytest.mark.parametrize(
+    "box",
+    [Box(width=3, height=3, random=True), Freeform(fraction=0.02), Scattered(fraction=0.02)],
+    ids=str,
+)
+def test_random_places_depend_on_key_and_seed_alone(box: Redaction) -> None:
     keys = [f"folder/{number}.png" for number in range(20)]
 
     def places(images: torch.Tensor, order: list[str], seed: int) -> dict[str, torch.Tensor]:
@@ -149,6 +233,17 @@ def test_random_places_depend_on_key_and_seed_alone() -> None:
     assert all(torch.equal(first[key], turned[key]) for key in keys)
     assert not all(torch.equal(first[key], other[key]) for key in keys)
     assert not all(torch.equal(first[keys[0]], first[key]) for key in keys)
+
+
+@pytest.mark.parametrize(
+    ("text", "digest"),
+    [("freeform:0.3@random", "c9a008e4b962fc8b"), ("pixels:0.3@random", "3a72675306e61387")],
+)
+def test_places_stay_what_they_were(text: str, digest: str) -> None:
+    hidden = redact(parse(text), noise(2, 1, 40, 50), ["a", "b"], 7).hidden
+
+    assert hidden is not None
+    assert hashlib.sha256(hidden.numpy().tobytes()).hexdigest()[:16] == digest
 
 
 @pytest.mark.parametrize("text", TEXTS)
@@ -199,6 +294,8 @@ def test_texts_mean_what_they_say() -> None:
     assert parse("box:3x2@center") == Box(width=3, height=2)
     assert parse("box:3x2@random") == Box(width=3, height=2, random=True)
     assert parse("box:.5@random") == Box(fraction=0.5, random=True)
+    assert parse("freeform:0.25@random") == Freeform(fraction=0.25)
+    assert parse("pixels:.25@random") == Scattered(fraction=0.25)
 
 
 @pytest.mark.parametrize(
@@ -207,7 +304,8 @@ def test_texts_mean_what_they_say() -> None:
         *("", "pixelate", "pixelate:1", "pixelate:0", "pixelate:-4", "pixelate:4.5"),
         *("pixelate:4:Nearest", "pixelate:4 ", "blur:0", "blur:101", "blur:nan", "blur:1e1"),
         *("box:0x4@center", "box:4x4", "box:4x4@left", "box:0@random", "box:1.5@random"),
-        *("box:0.5@center", "mask", "pixelate:4\n"),
+        *("box:0.5@center", "mask", "pixelate:4\n", "freeform:0.3", "freeform:0@random"),
+        *("freeform:1.5@random", "freeform:9x9@random", "pixels:0.3@center", "pixels:0.0@random"),
     ],
 )
 def test_other_texts_are_refused_in_one_line(text: str) -> None:

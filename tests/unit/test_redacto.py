@@ -9,11 +9,12 @@ from torch import Tensor, nn
 from redaction_core.models.redacto import Redacto, masked_pyramid
 from tests.unit.networks import holes, wild
 
+SMALL = {"width": 8, "blocks": 2, "coarse_width": 12, "coarse_blocks": 1}
 SIZES = [(1, 2), (2, 1), (5, 4), (16, 16), (33, 21)]
 
 
 def network(**architecture: int) -> Redacto:
-    redacto = Redacto(**({"width": 8, "blocks": 2} | architecture))
+    redacto = Redacto(**(SMALL | architecture))
     wild(redacto)
     return redacto
 
@@ -51,42 +52,70 @@ def test_an_image_without_anything_known_still_has_an_estimate() -> None:
 
 
 def test_the_mask_reaches_every_layer_but_the_output() -> None:
-    """Each convolution up to the last gives something else when its mask channel is turned."""
+    """Each convolution up to the last is given the mask beside its features."""
     redacto = network()
     images, hidden = torch.rand(1, 3, 16, 16), holes(1, 16, 16)
     shares = [share for _, share in masked_pyramid(images, hidden)]
     seen: dict[str, list[Tensor]] = {}
     for name, layer in redacto.named_modules():
-        if isinstance(layer, nn.Conv2d) and name not in ("enter", "scale"):
+        if isinstance(layer, nn.Conv2d) and name not in ("hand", "scale"):
+            channel = 3 if name.endswith("enter") else -1
             layer.register_forward_pre_hook(
-                lambda _, inputs, name=name: seen.setdefault(name, []).append(inputs[0][:, -1:])
+                lambda _, inputs, name=name, channel=channel: seen.setdefault(name, []).append(
+                    inputs[0][:, [channel]]
+                )
             )
 
     with torch.inference_mode():
         redacto(images, hidden)
 
-    assert sorted(seen) == ["first.0", "first.1", "leave", "second.0", "second.1"]
-    for masks in seen.values():
-        assert all(map(torch.equal, masks[::-1], shares))
+    layers = {"fine": 2, "coarse": 1}
+    assert set(seen) == {
+        f"{net}.{layer}"
+        for net, blocks in layers.items()
+        for layer in (
+            *("enter", "leave"),
+            *(f"{half}.{number}" for half in ("first", "second") for number in range(blocks)),
+        )
+    }
+    for name, masks in seen.items():
+        expected = shares[:1] if name.startswith("fine") else shares[:0:-1]
+        assert len(masks) == len(expected)
+        assert all(map(torch.equal, masks, expected)), name
 
 
-def test_the_first_layer_gets_the_mask_too() -> None:
+def test_an_image_does_not_depend_on_others_of_its_batch() -> None:
+    """A neighbour with a larger hole needs more scales; an image is the same without it."""
     redacto = network()
-    images, hidden = torch.rand(1, 3, 16, 16), holes(1, 16, 16)
-    given: list[Tensor] = []
-    redacto.enter.register_forward_pre_hook(lambda _, inputs: given.append(inputs[0][:, 3:4]))
+    images = torch.rand(2, 3, 40, 40)
+    hidden = holes(2, 40, 40)
+    hidden[1, :, 4:36, 4:36] = True
 
     with torch.inference_mode():
-        redacto(images, hidden)
+        both = redacto(images, hidden)
+        alone = redacto(images[:1], hidden[:1])
 
-    shares = [share for _, share in masked_pyramid(images, hidden)]
-    assert len(given) == len(shares)
-    assert all(map(torch.equal, given[::-1], shares))
+    assert torch.allclose(both.image[:1], alone.image, atol=1e-5)
+    assert torch.allclose(both.log_scale[:1], alone.log_scale, atol=1e-5)
+
+
+def test_coarser_images_are_given_while_training() -> None:
+    redacto = network()
+    images, hidden = torch.rand(1, 3, 33, 21), holes(1, 33, 21)
+
+    assert redacto(images, hidden).coarser == ()
+    coarser = redacto.train()(images, hidden).coarser
+
+    scales = masked_pyramid(images, hidden)[1:]
+    assert [image.shape for image in coarser] == [image.shape for image, _ in scales]
+    for image, (base, share) in zip(coarser, scales, strict=True):
+        known = (share == 0).expand_as(image)
+        assert torch.equal(image[known], base[known])
 
 
 def test_it_sees_across_a_large_hole() -> None:
     """The middle of a hole far wider than the convolutions reach depends on what is around it."""
-    redacto = network(blocks=1)
+    redacto = network()
     hidden = torch.zeros(1, 1, 96, 96, dtype=torch.bool)
     hidden[..., 8:88, 8:88] = True
     dark = torch.zeros(1, 3, 96, 96)
@@ -94,13 +123,13 @@ def test_it_sees_across_a_large_hole() -> None:
     with torch.inference_mode():
         one, other = redacto(dark, hidden).image, redacto(dark + 0.8, hidden).image
 
-    assert redacto.reach < 40
+    assert redacto.fine.reach < 40
     assert (one - other)[..., 40:56, 40:56].abs().min() > 0
 
 
 @pytest.mark.parametrize("size", [(150, 141), (300, 20), (129, 400)])
 def test_a_large_image_in_pieces_equals_the_whole(size: tuple[int, int]) -> None:
-    redacto = network(blocks=1)
+    redacto = network()
     images, hidden = torch.rand(1, 3, *size), holes(1, *size)
 
     with torch.inference_mode():
@@ -117,7 +146,9 @@ def test_pieces_without_hidden_pixels_cost_nothing() -> None:
     hidden = torch.zeros(1, 1, 600, 600, dtype=torch.bool)
     hidden[..., 300:304, 300:304] = True
     sizes: list[int] = []
-    redacto.enter.register_forward_pre_hook(lambda _, inputs: sizes.append(inputs[0].shape[-1]))
+    redacto.fine.enter.register_forward_pre_hook(
+        lambda _, inputs: sizes.append(inputs[0].shape[-1])
+    )
 
     with torch.inference_mode():
         redacto(torch.rand(1, 3, 600, 600), hidden)

@@ -1,0 +1,93 @@
+"""The Ray cluster that a job runs on: the one of RAY_ADDRESS, else one of its own, and quiet."""
+
+from __future__ import annotations
+
+import logging
+import os
+import secrets
+import socket
+import sys
+from pathlib import Path
+from typing import Any
+
+from redaction_core.errors import UsageError
+
+_CONNECT_S = 10
+_STDERR = 2  # the descriptor
+
+
+def join_cluster() -> None:
+    """Join the cluster of RAY_ADDRESS (set by `ray job submit`), else start one here.
+
+    Raises UsageError when no cluster answers there.
+    """
+    _prepare()
+    import ray
+
+    quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
+    context: Any  # Ray declares the base class alone
+    if joins_a_cluster():
+        address = os.environ["RAY_ADDRESS"]
+        _refuse_dead_cluster(address)
+        try:
+            context = ray.init(**quiet)
+        except (ConnectionError, ValueError) as error:
+            raise _no_cluster(address) from error
+    else:
+        # No data pass through the object store, so the smallest one will do.
+        context = ray.init(
+            "local", include_dashboard=False, object_store_memory=100 * 2**20, **quiet
+        )
+    _part_stderr(Path(context.address_info["session_dir"], "logs"))
+
+
+def joins_a_cluster() -> bool:
+    """Say whether the cluster is one that runs already."""
+    return "RAY_ADDRESS" in os.environ
+
+
+def _prepare() -> None:
+    """Set what Ray reads from the environment when it is imported."""
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    os.environ.setdefault("RAY_DATA_DISABLE_PROGRESS_BARS", "1")
+    # Of Ray Train: no folder changed under a worker's feet, and no figures that nobody reads.
+    os.environ.setdefault("RAY_CHDIR_TO_TRIAL_DIR", "0")
+    os.environ.setdefault("RAY_TRAIN_METRICS_ENABLED", "0")
+    os.environ.setdefault("RAY_TRAIN_ENABLE_PRINT_PATCH", "0")
+    # Many imports at once on a busy machine take more than its minute.
+    os.environ.setdefault("RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S", "300")
+    if "RAY_ADDRESS" not in os.environ and "RAY_AUTH_MODE" not in os.environ:
+        # A cluster of our own: Ray would write a token into the home folder, for all later ones.
+        os.environ["RAY_AUTH_MODE"] = "token"
+        os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
+
+
+def _refuse_dead_cluster(address: str) -> None:
+    host, _, port = address.rpartition(":")
+    if "/" in address or not host or not port.isdigit():
+        return  # a name that only Ray resolves
+    try:
+        # Ray itself tries for a quarter of an hour.
+        socket.create_connection((host, int(port)), _CONNECT_S).close()
+    except OSError as error:
+        raise _no_cluster(address) from error
+
+
+def _no_cluster(address: str) -> UsageError:
+    return UsageError(
+        f"no Ray cluster answers at RAY_ADDRESS={address}: start it, name its HOST:PORT, "
+        "or unset the variable"
+    )
+
+
+def _part_stderr(logs: Path) -> None:
+    """Send what Ray's C++ code prints to the driver's log, and what Python prints where it went.
+
+    For every pool Ray warns of restarts that fail if the pool's constructor arguments are lost;
+    they are lost with the driver alone, which owns them.
+    """
+    if sys.stderr is not sys.__stderr__ or not logs.is_dir():
+        return
+    sys.stderr = os.fdopen(os.dup(_STDERR), "w", buffering=1)
+    with (logs / f"driver-{os.getpid()}.err").open("ab") as log:
+        os.dup2(log.fileno(), _STDERR)

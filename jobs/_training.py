@@ -1,0 +1,364 @@
+"""Ray Train around a training session: workers, restarts and resizes, but none of its storage.
+
+Ray starts the workers, joins them to a process group, and starts them anew when one of them or its
+machine dies, or when there is room for more. What a worker needs to go on lies in the output.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import tempfile
+import threading
+import time
+import traceback
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final, Self
+
+import ray
+import ray.train
+from ray.exceptions import RayError
+from ray.train.torch import TorchConfig, TorchTrainer
+from ray.train.v2.api.config import ScalingConfig  # ray.train declares its elder
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+from jobs._cluster import joins_a_cluster
+from jobs._command import duration, say
+from redaction_core.errors import (
+    CheckpointError,
+    RedactionCoreError,
+    StorageError,
+    UsageError,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from torch import nn
+
+    from redaction_core.training.batches import Batch
+    from redaction_core.training.session import Session
+
+STARTS: Final = 5
+"""After so many starts in a row without a new checkpoint, a run is given up."""
+_POLL_S: Final = 0.5
+_SAY_EVERY_S: Final = 2.0
+_COLLECTIVE_S: Final = 1200
+"""Longer than any worker waits for storage; dead peers are noticed by Ray, long before."""
+TRACE: Final = "REDACTION_TRAINING_TRACE"
+"""Environment variable: a folder in which each worker notes the samples it has learnt from."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Crew:
+    """How many workers, and what each of them takes of the cluster."""
+
+    least: int
+    most: int
+    cpus: int
+    gpu: bool
+
+
+@dataclass(frozen=True, kw_only=True)
+class Verdict:
+    """Why a run must end."""
+
+    kind: str
+    """Name of the error's class."""
+    text: str
+    trace: str | None = None
+    """Of a bug."""
+
+
+@dataclass(kw_only=True)
+class News:
+    """What the driver has not heard yet."""
+
+    events: list[Mapping[str, Any]] = field(default_factory=list)
+    """In the order in which they came."""
+    progress: Mapping[str, Any] | None = None
+    verdict: Verdict | None = None
+    finished: bool = False
+
+
+class Keeper:
+    """Keeps progress for the driver, and the verdict for workers that Ray would start again.
+
+    Where its process dies it is started anew without memory: workers tell their progress again,
+    and fail again.
+    """
+
+    def __init__(self) -> None:
+        self._news = News()
+        self._starts = 0
+        self._saved = -1
+        self._reason = "its process died"
+
+    def start(self, rank: int) -> bool:
+        """Count a start of all workers; False when there is nothing to start for."""
+        if rank == 0:
+            self._starts += 1
+            if self._starts > STARTS and self._news.verdict is None:
+                text = (
+                    f"given up: workers ended {STARTS} times in a row before a new checkpoint; "
+                    f"the last time: {self._reason}"
+                )
+                self._news.verdict = Verdict(kind=RedactionCoreError.__name__, text=text)
+            elif self._starts > 1:
+                self._news.events.append({"say": "workers were started anew"})
+            self._reason = "its process died"
+        return self._news.verdict is None
+
+    def tell(self, news: Mapping[str, Any]) -> None:
+        """Take the news of `run_session`."""
+        match news:
+            case {"validated": _}:
+                self._news.events.append(news)
+                self._news.progress = None  # it is of before
+            case {"say": _}:
+                self._news.events.append(news)
+            case {"saved": step}:
+                if step > self._saved:
+                    self._saved, self._starts = step, min(self._starts, 1)
+            case {"finished": _}:
+                self._news.finished = True
+            case _:
+                self._news.progress = news
+
+    def fail(self, verdict: Verdict, *, final: bool) -> None:
+        """Keep why a worker failed; with `final`, the run ends."""
+        self._reason = verdict.text
+        if final:
+            self._news.verdict = self._news.verdict or verdict
+
+    def hear(self) -> News:
+        """Give the driver what is new."""
+        told = self._news
+        self._news = News(verdict=told.verdict, finished=told.finished)
+        return told
+
+
+def size_crew(workers: tuple[int, int] | None, cpus: int | None, *, gpu: bool) -> Crew:
+    """Fill in what was left open: a worker a GPU, or a machine. Raises UsageError for too much."""
+    nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]  # type: ignore[no-untyped-call]  # Ray leaves it untyped
+    on = [node for node in nodes if node.get("GPU" if gpu else "CPU", 0) >= 1]
+    gpus = sum(int(node.get("GPU", 0)) for node in on)
+    least, most = workers or ((gpus, gpus) if gpu else (len(on), len(on)))
+    if cpus is None:
+        # All that there is, but no more than any of the machines can give to its share.
+        cores = [int(node.get("CPU", 0)) for node in on] or [1]
+        cpus = max(1, min(*cores, sum(cores) // max(1, most)))
+    rooms = (
+        min(int(node.get("CPU", 0) // cpus), int(node.get("GPU", 0)) if gpu else most)
+        for node in nodes
+    )
+    room, least = sum(rooms), max(1, least)
+    if room < least:
+        what = f"{least} workers of {cpus} CPUs" + (" and a GPU" if gpu else "")
+        if not joins_a_cluster():
+            raise UsageError(f"{what} do not fit into this machine: ask for less")
+        if workers is None:
+            raise UsageError(f"{what} do not fit into the cluster: ask for less")
+        say(f"{what} do not fit into the cluster yet: waiting for it to grow")
+    return Crew(least=least, most=max(least, most), cpus=cpus, gpu=gpu)
+
+
+def has_gpus() -> bool:
+    """Say whether the cluster has any."""
+    return ray.cluster_resources().get("GPU", 0) >= 1  # type: ignore[no-untyped-call, no-any-return]
+
+
+def train_on_cluster(session: Session, crew: Crew) -> None:
+    """Train to the end, and tell the progress on stderr.
+
+    Raises what a worker raised on purpose; RuntimeError, with the worker's stack trace, for a bug.
+    """
+    here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
+    # Takes nothing of the cluster, and lives where the driver does: no other machine's death
+    # silences it.
+    start: Any = ray.remote(num_cpus=0, max_restarts=-1, max_task_retries=-1)(Keeper)
+    keeper = start.options(scheduling_strategy=here).remote()
+    with tempfile.TemporaryDirectory(prefix="redaction-train-", ignore_cleanup_errors=True) as own:
+        fit = _Fit(_trainer(session, crew, keeper, own))
+        fit.start()
+        said_s = 0.0
+        while True:
+            ended = fit.ended.wait(_POLL_S)
+            news: News = ray.get(keeper.hear.remote())
+            for event in news.events:
+                say(event["say"] if "say" in event else _validated(**event))
+            if news.progress is not None and time.monotonic() - said_s >= _SAY_EVERY_S:
+                said_s = time.monotonic()
+                say(_progress(news.progress))
+            if news.verdict is not None:
+                raise _error(news.verdict)
+            if news.finished:
+                return
+            if ended:
+                raise RuntimeError("Ray Train ended before the training did") from fit.error
+
+
+class _Fit(threading.Thread):
+    """Ray Train's own loop, beside the one that listens: it ends with the process."""
+
+    def __init__(self, trainer: TorchTrainer) -> None:
+        super().__init__(name="fit", daemon=True)
+        self.ended = threading.Event()
+        self.error: BaseException | None = None
+        self._trainer = trainer
+
+    def run(self) -> None:
+        try:
+            self._trainer.fit()
+        except BaseException as error:  # noqa: BLE001 - told by the loop that listens
+            self.error = error
+        self.ended.set()
+
+
+def _trainer(session: Session, crew: Crew, keeper: Any, folder: str) -> TorchTrainer:  # noqa: ANN401 - Ray's handle
+    logging.getLogger("ray.train").setLevel(logging.ERROR)
+    resources = {"CPU": float(crew.cpus)} | ({"GPU": 1.0} if crew.gpu else {})
+    elastic = crew.least < crew.most
+    return TorchTrainer(
+        _work,
+        train_loop_config={"session": session, "keeper": keeper, "crew": crew},
+        torch_config=TorchConfig(backend="nccl" if crew.gpu else "gloo", timeout_s=_COLLECTIVE_S),
+        scaling_config=ScalingConfig(
+            num_workers=(crew.least, crew.most) if elastic else crew.most,
+            use_gpu=crew.gpu,
+            resources_per_worker=resources,
+            # A resize costs what was learnt since the last checkpoint.
+            elastic_resize_monitor_interval_s=max(60.0, 2 * session.checkpoint_every_s),
+        ),
+        run_config=ray.train.RunConfig(
+            name="train",
+            # Ray wants a place; nothing that matters is there.
+            storage_path=folder,
+            failure_config=ray.train.FailureConfig(max_failures=-1),
+        ),
+    )
+
+
+def _work(config: dict[str, Any]) -> None:
+    """Be one worker: what Ray Train calls in every one of them."""
+    import torch
+
+    session: Session = config["session"]
+    crew: Crew = config["crew"]
+    keeper = config["keeper"]
+    context = ray.train.get_context()
+    rank, world = context.get_world_rank(), context.get_world_size()
+    if not ray.get(keeper.start.remote(rank)):
+        return
+    torch.set_num_threads(crew.cpus)
+    try:
+        _train(session, rank, world, lambda news: _tell(keeper, news))
+    except Exception as error:
+        verdict = _verdict(error)
+        # What a worker sees of a peer's death is no bug: Ray starts all of them anew.
+        final = world == 1 or verdict.trace is None or not _may_be_a_peers(error)
+        ray.get(keeper.fail.remote(verdict, final=final))
+        raise
+
+
+def _train(
+    session: Session, rank: int, world: int, tell: Callable[[Mapping[str, Any]], None]
+) -> None:
+    from torch.nn.parallel import DistributedDataParallel
+
+    from redaction_core.training.group import Group
+    from redaction_core.training.session import run_session
+
+    def wrap(module: nn.Module) -> nn.Module:
+        if world == 1:
+            return module
+        return DistributedDataParallel(
+            module,
+            # A step may use one branch of a network alone.
+            find_unused_parameters=True,
+            gradient_as_bucket_view=True,
+        )
+
+    device = ray.train.torch.get_device()
+    group = Group(rank=rank, world=world, device=device)
+    if trace := os.environ.get(TRACE):
+        with _Trace(Path(trace), rank) as noted:
+            run_session(session, group, tell=tell, wrap=wrap, seen=noted)
+    else:
+        run_session(session, group, tell=tell, wrap=wrap)
+
+
+class _Trace:
+    """Notes, a line a sample, what a worker has learnt from: step and name."""
+
+    def __init__(self, folder: Path, rank: int) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        self._file = (folder / f"{time.time_ns()}-{rank}.txt").open("w", buffering=1)
+
+    def __call__(self, batch: Batch) -> None:
+        self._file.write("".join(f"{batch.step} {key}\n" for key in batch.keys))
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._file.close()
+
+
+def _tell(keeper: Any, news: Mapping[str, Any]) -> None:  # noqa: ANN401 - Ray's handle
+    # Nobody waits for it: news are of use, but no more than that.
+    keeper.tell.remote(dict(news))
+
+
+def _verdict(error: Exception) -> Verdict:
+    from redaction_core.inference import is_out_of_memory
+
+    if isinstance(error, RedactionCoreError):
+        return Verdict(kind=type(error).__name__, text=str(error))
+    if is_out_of_memory(error):
+        text = "a worker ran out of memory: lower --batch-size or --crop, or use more workers"
+        return Verdict(kind=UsageError.__name__, text=text)
+    text = " ".join(f"{type(error).__name__}: {error}".split())[:300]
+    return Verdict(kind="bug", text=text, trace=traceback.format_exc())
+
+
+def _may_be_a_peers(error: Exception) -> bool:
+    """Whether another worker's end may have caused this error: torch gives it no class."""
+    return isinstance(error, RuntimeError | RayError)
+
+
+_KINDS: Final = {
+    kind.__name__: kind for kind in (RedactionCoreError, StorageError, UsageError, CheckpointError)
+}
+
+
+def _error(verdict: Verdict) -> Exception:
+    if verdict.trace is not None:
+        return RuntimeError(f"a worker failed:\n{verdict.trace}")
+    return _KINDS.get(verdict.kind, RedactionCoreError)(verdict.text)
+
+
+def _progress(news: Mapping[str, Any]) -> str:
+    loss = "-" if news["loss"] is None else f"{news['loss']:.4g}"
+    workers = f", {news['workers']} workers" if news["workers"] > 1 else ""
+    return (
+        f"train: epoch {news['epoch']} of {news['epochs']}, step {news['step']} of "
+        f"{news['steps']}, loss {loss}, {news['images_per_s']:.0f} images/s{workers}, "
+        f"{duration(news['seconds_left'])} left"
+    )
+
+
+def _validated(validated: Mapping[str, Any], *, best: bool) -> str:
+    from redaction_core.training.history import judged_by
+
+    val = validated["val"]
+    parts = []
+    for text, row in val["redactions"].items():
+        name = judged_by(text)
+        without = "bicubic_mae" if row.get("bicubic_mae") is not None else f"baseline_{name}"
+        if row[name] is not None and row[without] is not None:
+            parts.append(f"{text} {name} {row[name]:.4f} (without a network {row[without]:.4f})")
+    loss = "none" if val["loss"] is None else f"{val['loss']:.4g}"
+    line = f"train: epoch {validated['epoch']} done, validation loss {loss}{' (best)' * best}"
+    return "; ".join([line, *parts])

@@ -1,0 +1,354 @@
+"""Train a network on data sets that jobs.ingest wrote, on as many workers as there are."""
+
+from __future__ import annotations
+
+import math
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+from jobs._command import print_result, run_command, say
+from redaction_core.errors import UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from redaction_core.checkpoints import Model
+    from redaction_core.storage import Store
+    from redaction_core.training.output import Data
+    from redaction_core.training.recipe import Precision, Recipe
+
+REDACTIONS = {
+    "enhancer": ("pixelate:4=3", "pixelate:4:nearest=3", "pixelate:8=2", "pixelate:2-16=2"),
+    "redacto": ("box:0.01-0.25@random", "freeform:0.05-0.4@random", "pixels:0.1-0.9@random=0.3"),
+    "enhancer-baseline": ("pixelate:4:nearest",),
+    "redacto-baseline": ("box:4x4@center",),
+}
+"""What each network is trained for unless --redact says otherwise; the baselines as published."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Train:
+    """Train a network on data sets that jobs.ingest wrote; the model lies in OUTPUT/model.
+
+    Locations are s3://bucket/prefix, file:///folder or a plain path; endpoint and credentials of
+    S3 come from the standard AWS environment. With --resume, the same command goes on where it was
+    interrupted, at the exact step.
+    """
+
+    network: Literal["enhancer", "redacto", "enhancer-baseline", "redacto-baseline"]
+    """Network: enhancers undo pixelation and blur, redactos fill hidden pixels."""
+    data: tuple[str, ...]
+    """Data sets that jobs.ingest wrote."""
+    output: str
+    """Where to write."""
+    repeats: tuple[int, ...] = ()
+    """How often an epoch has each image, a number a data set; default: once."""
+    redact: tuple[str, ...] = ()
+    """What to undo, drawn anew for each batch: pixelate:4=3 (with a weight), pixelate:2-16:nearest
+    (with a range), blur:1-4, box:4x4@center, box:0.01-0.25@random, freeform:0.1-0.4@random,
+    pixels:0.5@random; default: a mixture a network."""
+    scale: tuple[str, ...] = ("1",)
+    """Images are shrunk by one of these, drawn for each: 0.5, 0.3-1 (a range), with =WEIGHT."""
+    crop: int = 96
+    """Pixels a side of what is seen of an image."""
+    workers: str | None = None
+    """Workers: N, or MIN:MAX to go on with what the cluster has; default: one a GPU or machine."""
+    cpus_per_worker: int | None = None
+    """Processor cores of a worker; default: its share of the machine."""
+    device: Literal["cpu", "gpu"] | None = None
+    """Where to compute; default: gpu where the cluster has any."""
+    epochs: int = 10
+    """Times that the data is gone through."""
+    batch_size: int = 16
+    """Samples of a step, over all workers."""
+    loss: Literal["mae", "mse", "laplacian"] = "mae"
+    """Error that is made small; laplacian: as published, weighted by detail."""
+    precision: Literal["auto", "float32", "bfloat16"] = "auto"
+    """What the network computes in; auto: bfloat16 where the device gains from it."""
+    learning_rate: float = 1e-3
+    """The highest one."""
+    warmup: float = 0.02
+    """Share of the steps during which the learning rate rises; then it falls."""
+    weight_decay: float = 1e-4
+    """Pull of the weights towards zero."""
+    clip_norm: float = 1.0
+    """Longest gradient."""
+    ema_decay: float = 0.999
+    """Decay of the running mean of the weights, which is what is kept."""
+    width: int | None = None
+    """Channels of the network; default: as its class has it."""
+    blocks: int | None = None
+    """Blocks of the network; default: as its class has it."""
+    init: str | None = None
+    """Model directory whose weights training starts from."""
+    gray_share: float = 0.0
+    """Share of colour images that are seen in gray."""
+    val_images: int = 256
+    """At most so many images of each data set's validation split are measured after an epoch."""
+    patience: int = 0
+    """Epochs without a lower validation loss after which training stops; 0: it does not."""
+    seed: int = 0
+    """Seed of all that is random."""
+    checkpoint_every_s: float = 60
+    """Seconds of work that a killed worker may cost."""
+    cache_gib: float | None = None
+    """Space for decoded images on each machine; default: half of what is free."""
+    cache_dir: str | None = None
+    """Folder for decoded images on each machine; default: below the temporary one."""
+    resume: bool = False
+    """Go on with the training in the output, if there is one."""
+    overwrite: bool = False
+    """Remove the training in the output, and start anew."""
+    dry_run: bool = False
+    """Print the plan, and write nothing."""
+
+    def __post_init__(self) -> None:
+        """Refuse values that make no sense; raises UsageError."""
+        if not self.data:
+            raise UsageError("--data names no data set")
+        if self.repeats and len(self.repeats) != len(self.data):
+            raise UsageError("--repeats has a number for each data set of --data")
+        if self.resume and self.overwrite:
+            raise UsageError(
+                "--resume goes on with a training, --overwrite replaces it: choose one"
+            )
+        worker_range(self.workers)
+        if self.cpus_per_worker is not None and self.cpus_per_worker < 1:
+            raise UsageError(f"--cpus-per-worker {self.cpus_per_worker}: at least 1")
+        # Written so that neither infinity nor "nan" passes.
+        if not 0 <= self.checkpoint_every_s < math.inf:
+            raise UsageError(f"--checkpoint-every-s {self.checkpoint_every_s}: seconds, at least 0")
+        if self.cache_gib is not None and not 0 < self.cache_gib < math.inf:
+            raise UsageError(f"--cache-gib {self.cache_gib}: above 0")
+
+
+def train(config: Train) -> int:
+    """Run the job; gives the exit code."""
+    from redaction_core.checkpoints import load_model
+    from redaction_core.storage import open_store
+    from redaction_core.training import output
+    from redaction_core.training.samples import read_samples
+    from redaction_core.training.session import Session
+
+    store = open_store(config.output)
+    store.check()
+    earlier = output.read_run(store)
+    if earlier is not None and not (config.resume or config.overwrite or config.dry_run):
+        raise UsageError(
+            f"{store.location} holds a training: --resume goes on with it, --overwrite replaces it"
+        )
+    model = load_model(config.init, expected=config.network) if config.init else None
+    kept = earlier if not config.overwrite else None
+    recipe = _recipe(config, model, _precision(config, kept))
+    data = [output.Data.of(read_samples(source.location)) for source in recipe.sources]
+    run = output.describe(recipe, data)
+    if kept is not None:
+        output.refuse_other(store, kept, run)
+    if config.dry_run:
+        _tell_plan(config, recipe, data, store, earlier)
+        return 0
+    if kept is not None and store.exists(output.SUCCESS):
+        say("this training is finished already")
+        print_result(_result(store, recipe))
+        return 0
+    crew = _join(config)
+    if earlier is not None and config.overwrite:
+        output.remove_training(store)
+        say("removed what the earlier training wrote")
+    output.begin(store, run if kept is None else kept)
+    session = Session(
+        recipe=recipe,
+        run=run["run"],
+        output=store.location,
+        # Absolute: workers may start in another folder.
+        init=open_store(config.init).location if config.init else None,
+        checkpoint_every_s=config.checkpoint_every_s,
+        cache_dir=config.cache_dir,
+        cache_bytes=int(config.cache_gib * 2**30) if config.cache_gib else None,
+    )
+    from jobs._training import train_on_cluster
+
+    train_on_cluster(session, crew)
+    print_result(_result(store, recipe))
+    return 0
+
+
+def worker_range(text: str | None) -> tuple[int, int] | None:
+    """Read N or MIN:MAX; raises UsageError."""
+    if text is None:
+        return None
+    match = re.fullmatch(r"(\d{1,6})(?::(\d{1,6}))?", text)
+    least, most = (int(match[1]), int(match[2] or match[1])) if match else (0, 0)
+    if not 1 <= least <= most:
+        raise UsageError(f"--workers {text}: write N or MIN:MAX, at least 1")
+    return least, most
+
+
+def _join(config: Train) -> Any:  # noqa: ANN401 - of a module that loads Ray
+    from jobs._cluster import join_cluster
+
+    join_cluster()
+    from jobs._training import has_gpus, size_crew
+
+    gpu = config.device == "gpu" or (config.device is None and has_gpus())
+    return size_crew(worker_range(config.workers), config.cpus_per_worker, gpu=gpu)
+
+
+def _precision(config: Train, earlier: Mapping[str, Any] | None) -> Precision:
+    """Choose what to compute in; a training that goes on keeps its own."""
+    import torch
+
+    from redaction_core.inference import best_precision
+
+    if config.precision != "auto":
+        return config.precision
+    if earlier is not None:
+        kept: Precision = earlier["recipe"]["precision"]
+        return kept
+    # A handful of channels learn less from numbers of eight bits.
+    if config.network == "redacto-baseline":
+        return "float32"
+    if config.device == "gpu":
+        return "bfloat16"
+    best = best_precision(torch.device("cpu"))
+    return "bfloat16" if best == torch.bfloat16 else "float32"
+
+
+def _recipe(config: Train, model: Model | None, precision: Precision) -> Recipe:
+    from redaction_core.mixture import RedactionMixture, ScaleMixture
+    from redaction_core.storage import open_store
+    from redaction_core.training.recipe import Recipe, Source
+
+    redactions = config.redact or REDACTIONS[config.network]
+    _check_redactions(config.network, RedactionMixture.parse(redactions))
+    ScaleMixture.parse(config.scale)
+    return Recipe(
+        network=config.network,
+        architecture=_architecture(config, model),
+        init=model.sha256 if model else None,
+        sources=tuple(
+            Source(location=open_store(location).location, repeats=repeats)
+            for location, repeats in zip(
+                config.data, config.repeats or (1,) * len(config.data), strict=True
+            )
+        ),
+        redactions=redactions,
+        scales=config.scale,
+        crop=config.crop,
+        batch_size=config.batch_size,
+        epochs=config.epochs,
+        loss=config.loss,
+        learning_rate=config.learning_rate,
+        warmup=config.warmup,
+        weight_decay=config.weight_decay,
+        clip_norm=config.clip_norm,
+        ema_decay=config.ema_decay,
+        precision=precision,
+        gray_share=config.gray_share,
+        val_images=config.val_images,
+        patience=config.patience,
+        seed=config.seed,
+    )
+
+
+def _architecture(config: Train, model: Model | None) -> dict[str, int]:
+    """Give the arguments of the network's class: those asked for, or those of --init."""
+    import inspect
+
+    from redaction_core.models import BUILDERS
+
+    asked = {"width": config.width, "blocks": config.blocks}
+    asked_for = {name: value for name, value in asked.items() if value is not None}
+    takes = inspect.signature(BUILDERS[config.network]).parameters
+    for name, value in asked_for.items():
+        if name not in takes:
+            raise UsageError(f"--{name} {value}: {config.network} has one size only")
+        if value < 1:
+            raise UsageError(f"--{name} {value}: at least 1")
+    if model is None:
+        return asked_for
+    has = dict(model.config["architecture"])
+    for name, value in asked_for.items():
+        if has.get(name, takes[name].default) != value:
+            raise UsageError(f"--{name} {value}: the model of --init has another: leave it out")
+    return has
+
+
+def _check_redactions(network: str, mixture: Any) -> None:  # noqa: ANN401 - of a module with torch
+    from redaction_core.models import FILLS_HOLES
+    from redaction_core.models.enhancer import MAX_BLOCK
+    from redaction_core.redaction import Hiding, Pixelate
+
+    for how in mixture.extremes:
+        if isinstance(how, Hiding) != (network in FILLS_HOLES):
+            does = "fills hidden pixels: train it for box:, freeform: or pixels:"
+            undoes = "undoes pixelation and blur: train it for pixelate: or blur:"
+            raise UsageError(
+                f"--redact {how}: {network} {does if network in FILLS_HOLES else undoes}"
+            )
+        if isinstance(how, Pixelate) and how.block > MAX_BLOCK:
+            raise UsageError(f"--redact {how}: blocks have 2 to {MAX_BLOCK} pixels a side")
+
+
+def _tell_plan(
+    config: Train,
+    recipe: Recipe,
+    data: Sequence[Data],
+    store: Store,
+    earlier: Mapping[str, Any] | None,
+) -> None:
+    """Print what a training would do; nothing is written."""
+    from redaction_core.training.output import SUCCESS
+
+    samples = [each.train * s.repeats for each, s in zip(data, recipe.sources, strict=True)]
+    steps = sum(math.ceil(count / recipe.batch_size) for count in samples)
+    plan: dict[str, Any] = {
+        "verb": "train",
+        "dry_run": True,
+        "network": recipe.network,
+        "train_images": sum(each.train for each in data),
+        "val_images": sum(min(each.val, recipe.val_images) for each in data),
+        "samples_per_epoch": sum(samples),
+        "steps_per_epoch": steps,
+        "steps": steps * recipe.epochs,
+        "redactions": " ".join(recipe.redactions),
+        "precision": recipe.precision,
+        "replaces_run": earlier is not None and config.overwrite,
+        "goes_on": earlier is not None and config.resume,
+        "finished": earlier is not None and store.exists(SUCCESS),
+    }
+    for name, value in plan.items():
+        say(f"{name:>18}  {value}")
+    if earlier is not None and not (config.resume or config.overwrite):
+        say("a run would be refused, as the output holds a training: see --resume, --overwrite")
+    print_result(plan)
+
+
+def _result(store: Store, recipe: Recipe) -> dict[str, Any]:
+    """Give the closing line of a finished training."""
+    import json
+
+    from redaction_core.training.history import HISTORY, History
+    from redaction_core.training.output import MODEL
+
+    history = History.of_json(json.loads(store.read(HISTORY).data))
+    last = history.epochs[-1]
+    best = history.best or last
+    return {
+        "verb": "train",
+        "status": "complete",
+        "output": store.location,
+        "network": recipe.network,
+        "epochs": last.epoch,
+        "steps": last.step,
+        "best_epoch": best.epoch,
+        "train_loss": last.train_loss,
+        "validation": best.val,
+        "seconds": round(sum(each.seconds for each in history.epochs), 1),
+        "model": f"{store.location}/{MODEL.rstrip('/')}",
+    }
+
+
+if __name__ == "__main__":
+    run_command(Train, train)

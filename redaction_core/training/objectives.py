@@ -1,0 +1,74 @@
+"""What a training makes small: the losses of a batch, one a sample."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor, nn
+
+from redaction_core import losses
+from redaction_core.models.redacto import halved, masked_pyramid
+from redaction_core.redaction import Redaction, redact
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+_COARSE_WEIGHT = 0.25
+_SCALE_WEIGHT = 0.01
+
+
+def losses_of(  # noqa: PLR0913 - all by name
+    network: nn.Module,
+    images_u8: Tensor,
+    keys: Sequence[str],
+    how: Redaction,
+    *,
+    loss: str,
+    seed: int,
+) -> Tensor:
+    """Redact images, restore them, and compare: one loss a sample, (n,), differentiable.
+
+    Args:
+        network: of `models.BUILDERS`, perhaps wrapped; takes what the redaction leaves.
+        images_u8: clean, uint8 (n, C, H, W), on the network's device.
+        keys: one an image; random places derive from it and the seed.
+        how: the redaction of all of them.
+        loss: a key of `losses.ERRORS`.
+        seed: the run's.
+
+    """
+    redacted = redact(how, images_u8, keys, seed)
+    target = images_u8.float() / 255
+    if redacted.hidden is not None:
+        # Gray is three equal colours.
+        return _fill(network, target.expand(-1, 3, -1, -1), redacted.hidden, loss)
+    estimate = network(redacted.images_u8.float() / 255, how)
+    value = _value(losses.mean_of(losses.ERRORS[loss](estimate.image, target)), loss)
+    if estimate.log_scale is not None:
+        error = (estimate.image - target).abs()
+        scale_loss = losses.mean_of(losses.laplace_nll(error, estimate.log_scale))
+        value = value + _SCALE_WEIGHT * scale_loss
+    return value
+
+
+def _fill(network: nn.Module, target: Tensor, hidden: Tensor, loss: str) -> Tensor:
+    estimate = network(target, hidden)
+    scales = masked_pyramid(target, hidden)[: 1 + len(estimate.coarser)]
+    total, clean = target.new_zeros(len(target)), target
+    needed = torch.ones_like(total)
+    for image, (_, share) in zip((estimate.image, *estimate.coarser), scales, strict=True):
+        errors = losses.mean_of(losses.ERRORS[loss](image, clean), share)
+        total = total + needed * _value(errors, loss)
+        # A scale counts for the images that it is needed for, not for others of their batch.
+        needed = _COARSE_WEIGHT * (share == 1).flatten(1).any(1)
+        clean = halved(clean)
+    if estimate.log_scale is not None:
+        error = (estimate.image - target).abs().mean(1, keepdim=True)
+        nll = losses.laplace_nll(error, estimate.log_scale)
+        total = total + _SCALE_WEIGHT * losses.mean_of(nll, hidden.float())
+    return total
+
+
+def _value(errors: Tensor, loss: str) -> Tensor:
+    return losses.balanced(errors) if loss == "balanced" else errors

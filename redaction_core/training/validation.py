@@ -1,0 +1,173 @@
+"""How good a network is on images it does not learn from, redaction by redaction.
+
+Figures are those that reconstruct gives for the same images: means over the images that have them.
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+from typing import TYPE_CHECKING, Any, Final
+
+import torch
+from torch import Tensor, nn
+
+from redaction_core.checkpoints import Model
+from redaction_core.comparison import compare
+from redaction_core.inference import Restorer, pixels_of
+from redaction_core.models import BUILDERS
+from redaction_core.redaction import Hiding, redact
+from redaction_core.training.objectives import losses_of
+from redaction_core.training.sheets import Restored
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from redaction_core.training.batches import Batch
+    from redaction_core.training.recipe import Loss, Precision
+
+MEASURES: Final = (
+    *("mae", "mse", "psnr", "ssim"),
+    *("baseline_mae", "baseline_mse", "bicubic_mae", "recovered"),
+)
+"""Figures of one image, as in `schemas.METRICS`; over the hidden pixels where there are any."""
+_SUMMED: Final = ("loss", *MEASURES)
+_SHOWN: Final = 12
+"""Rows of a sheet, but for more redactions than that."""
+
+
+class Sums:
+    """Sums of figures by redaction, and some of the restored images behind them."""
+
+    def __init__(self, redactions: Iterable[str]) -> None:
+        """Start from nothing, for the text forms of the redactions that will be seen."""
+        self.redactions = tuple(dict.fromkeys(redactions))
+        """What the rows of `values` are of: alike on all workers of a run."""
+        self.values = torch.zeros(
+            len(self.redactions), len(_SUMMED), 2, dtype=torch.float64, device="cpu"
+        )
+        """Sum and number of each figure, float64: those of several workers may be added."""
+        self.restored: list[Restored] = []
+        """The first images of each redaction, to look at; this worker's alone."""
+
+    def put(self, redaction: str, name: str, value: float | None) -> None:
+        """Add the figure of one image; None is left out. ValueError: an unknown redaction."""
+        if value is not None:
+            place = self.redactions.index(redaction), _SUMMED.index(name)
+            self.values[place] += torch.tensor((value, 1.0), dtype=torch.float64)
+
+    def result(self) -> dict[str, Any]:
+        """Give the means: `loss` and `images` of all, and both with `MEASURES` by redaction.
+
+        None stands for a figure that no image has, and for one that is not finite. `images` counts
+        those that were measured.
+        """
+        sums = self.values.tolist()
+        losses = [row[0] for row in sums]
+        by_redaction: dict[str, dict[str, Any]] = {}
+        for text, row in zip(self.redactions, sums, strict=True):
+            named = dict(zip(_SUMMED, row, strict=True))
+            by_redaction[text] = {"images": round(named["mae"][1])}
+            by_redaction[text] |= {name: _mean(*pair) for name, pair in named.items()}
+        return {
+            "loss": _mean(sum(total for total, _ in losses), sum(count for _, count in losses)),
+            "images": sum(row["images"] for row in by_redaction.values()),
+            "redactions": by_redaction,
+        }
+
+
+def validate(  # noqa: PLR0913 - all by name
+    network: nn.Module,
+    batches: Iterable[Batch],
+    *,
+    redactions: Iterable[str],
+    loss: Loss,
+    seed: int,
+    device: torch.device,
+    precision: Precision,
+) -> Sums:
+    """Redact, restore and measure batches with a copy of the network, which is left as it is.
+
+    Args:
+        network: one of `models.BUILDERS`, not wrapped.
+        batches: this worker's share of each batch; may be empty.
+        redactions: text forms of all redactions of the validation, alike on all workers.
+        loss: of the training.
+        seed: of random places.
+        device: where the network runs.
+        precision: what it computes in.
+
+    Raises:
+        InputError: out_of_memory, when a single image does not fit.
+
+    """
+    sums = Sums(redactions)
+    each = max(1, _SHOWN // max(1, len(sums.redactions)))
+    # A copy, as a restorer moves the network, and changes how its weights lie in memory: the
+    # training would go on with other roundings than one that is resumed.
+    model = Model(name=_name(network), network=copy.deepcopy(network), sha256="", config={})  # type: ignore[arg-type]  # `_name` has checked it
+    model.network.eval()
+    kind = torch.bfloat16 if precision == "bfloat16" else torch.float32
+    restorer = Restorer(model, device=device, precision=kind)
+    shown = dict.fromkeys(sums.redactions, 0)
+    for batch in batches:
+        if not len(batch.images_u8):
+            continue
+        text = str(batch.how)
+        images = batch.images_u8.to(device)
+        for value in _losses(restorer, images, batch, loss, seed):
+            sums.put(text, "loss", value)
+        for restored in _restored(restorer, images, batch, seed):
+            for name in MEASURES:
+                sums.put(text, name, restored.figures[name])
+            if shown[text] < each:
+                shown[text] += 1
+                sums.restored.append(restored)
+    return sums
+
+
+def _losses(restorer: Restorer, images: Tensor, batch: Batch, loss: Loss, seed: int) -> list[float]:
+    lower = restorer.precision != torch.float32
+    with (
+        torch.inference_mode(),
+        torch.autocast(restorer.device.type, dtype=restorer.precision, enabled=lower),
+    ):
+        # As in training, where coarser images count as well.
+        restorer.network.train()
+        found = losses_of(restorer.network, images, batch.keys, batch.how, loss=loss, seed=seed)
+    restorer.network.eval()
+    return [float(value) for value in found.double().cpu()]
+
+
+def _restored(restorer: Restorer, images: Tensor, batch: Batch, seed: int) -> Iterable[Restored]:
+    """Yield what reconstruct would give; images with nothing or everything hidden it refuses."""
+    how = batch.how
+    redacted = redact(how, images, batch.keys, seed)
+    if redacted.hidden is not None:
+        results = restorer.fill(list(redacted.images_u8), list(redacted.hidden))
+    elif not isinstance(how, Hiding):
+        results = restorer.enhance(list(redacted.images_u8), how)
+    seen, originals = redacted.images_u8.cpu(), images.cpu()
+    for place, result in enumerate(results):
+        hidden = None if redacted.hidden is None else redacted.hidden[place, 0].cpu().numpy()
+        if hidden is not None and (hidden.all() or not hidden.any()):
+            continue
+        panels = [pixels_of(image) for image in (result, seen[place], originals[place])]
+        yield Restored(
+            redaction=str(how),
+            redacted=panels[1],
+            result=panels[0],
+            original=panels[2],
+            figures=compare(*panels, how=how, hidden=hidden),
+        )
+
+
+def _name(network: nn.Module) -> str:
+    for name, builder in BUILDERS.items():
+        if type(network) is builder:
+            return name
+    raise TypeError(f"{type(network).__name__} is none of the networks")
+
+
+def _mean(total: float, count: float) -> float | None:
+    return total / count if count and math.isfinite(total) else None

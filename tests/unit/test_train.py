@@ -1,0 +1,213 @@
+"""The command's flags, and what it refuses before anything is started or written."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from jobs.train import REDACTIONS, Train, train, worker_range
+from redaction_core.errors import CheckpointError, RedactionCoreError, UsageError
+from redaction_core.mixture import RedactionMixture
+from redaction_core.models import BUILDERS
+from redaction_core.storage import open_store
+from redaction_core.training.output import Data, begin, describe, read_run
+from redaction_core.training.samples import read_samples
+from tests.unit.training_group import note_run, run, session_of
+from tests.unit.training_sets import smooth_images, write_data_set
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> str:
+    location = str(tmp_path_factory.mktemp("data") / "set")
+    write_data_set(location, smooth_images(12, 16))
+    return location
+
+
+@pytest.fixture
+def config(data: str, tmp_path: Path) -> Train:
+    return Train(
+        network="enhancer", data=(data,), output=str(tmp_path / "out"), width=8, blocks=1, epochs=1
+    )
+
+
+@pytest.mark.parametrize(
+    ("text", "found"), [(None, None), ("3", (3, 3)), ("1:3", (1, 3)), ("2:2", (2, 2))]
+)
+def test_workers_are_a_number_or_a_range(text: str | None, found: tuple[int, int] | None) -> None:
+    assert worker_range(text) == found
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        *({"workers": text} for text in ("0", "3:1", "a", "1:", ":2", "-1", "1:2:3", "")),
+        *({"data": ()}, {"repeats": (1, 2)}, {"resume": True, "overwrite": True}),
+        *({"cpus_per_worker": 0}, {"checkpoint_every_s": -1.0}, {"cache_gib": 0.0}),
+        *({"checkpoint_every_s": float("nan")}, {"cache_gib": float("nan")}),
+    ],
+    ids=str,
+)
+def test_flags_that_make_no_sense_are_refused(config: Train, changes: dict[str, Any]) -> None:
+    with pytest.raises(UsageError) as refusal:
+        replace(config, **changes)
+
+    assert "\n" not in str(refusal.value)
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        ({"redact": ("box:4x4@center",)}, "enhancer undoes"),
+        ({"redact": ("pixelate:2-40",)}, "blocks have 2 to"),
+        ({"redact": ("mosaic",)}, "not understood"),
+        ({"scale": ("2",)}, "scale"),
+        ({"network": "redacto", "redact": ("pixelate:4",)}, "redacto fills"),
+        ({"network": "enhancer-baseline"}, "--width 8: enhancer-baseline has one size"),
+        ({"width": 0}, "--width 0"),
+        ({"epochs": 0}, "--epochs 0"),
+        ({"learning_rate": float("nan")}, "--learning-rate"),
+        ({"data": ("/nowhere/at/all",)}, "no such folder"),
+        ({"init": "/nowhere/at/all"}, "no model directory"),
+    ],
+    ids=str,
+)
+def test_what_cannot_be_trained_is_refused(
+    config: Train, changes: dict[str, Any], says: str
+) -> None:
+    with pytest.raises((UsageError, CheckpointError), match=says) as refusal:
+        train(replace(config, **changes))
+
+    assert "\n" not in str(refusal.value)
+    assert not Path(config.output).exists()
+
+
+@pytest.mark.parametrize("network", BUILDERS)
+def test_the_mixture_of_a_network_suits_it(
+    network: str, data: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert RedactionMixture.parse(REDACTIONS[network]).fixed
+    output = str(tmp_path / "out")
+
+    code = train(Train(network=network, data=(data,), output=output, dry_run=True))  # type: ignore[arg-type]  # a text of the Literal
+
+    assert code == 0
+    plan = json.loads(capsys.readouterr().out)
+    assert (plan["train_images"], plan["val_images"]) == (9, 3)
+    assert plan["redactions"] == " ".join(REDACTIONS[network])
+    assert not Path(output).exists()
+
+
+def test_a_dry_run_counts_the_steps(config: Train, capsys: pytest.CaptureFixture[str]) -> None:
+    both = config.data * 2
+    train(replace(config, dry_run=True, data=both, repeats=(1, 3), batch_size=4, epochs=5))
+
+    plan = json.loads(capsys.readouterr().out)
+    assert plan["samples_per_epoch"] == 9 + 27
+    assert plan["steps_per_epoch"] == 3 + 7
+    assert plan["steps"] == 50
+
+
+@pytest.fixture
+def finished(data: str, tmp_path: Path) -> Train:
+    """Train to the end, with the defaults that the command has."""
+    config = Train(
+        network="redacto-baseline",
+        data=(data,),
+        output=str(tmp_path / "out"),
+        epochs=1,
+        crop=16,
+        batch_size=7,
+        ema_decay=0.5,
+    )
+    session = session_of(data, tmp_path / "out", "redacto-baseline", epochs=1)
+    note_run(session)
+    run(session)
+    return config
+
+
+def test_an_output_that_holds_a_training_is_refused(finished: Train) -> None:
+    with pytest.raises(UsageError, match="--resume goes on with it, --overwrite replaces it"):
+        train(finished)
+
+
+def test_a_finished_training_tells_its_result_again(
+    finished: Train, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert train(replace(finished, resume=True, precision="float32")) == 0
+    assert train(replace(finished, resume=True)) == 0  # auto: as it was
+
+    told = capsys.readouterr()
+    first, second = map(json.loads, told.out.splitlines())
+    assert first == second
+    assert (first["status"], first["epochs"], first["steps"]) == ("complete", 1, 2)
+    assert first["best_epoch"] == 1
+    assert first["validation"]["images"] == 3
+    assert first["model"] == f"{finished.output}/model"
+    assert "finished already" in told.err
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        ({"batch_size": 8}, "--batch-size was 7, and is 8"),
+        ({"redact": ("box:5x5@center",)}, "--redact was box:4x4@center, and is box:5x5@center"),
+        ({"precision": "bfloat16"}, "--precision was float32, and is bfloat16"),
+        ({"network": "redacto"}, "--network was redacto-baseline, and is redacto"),
+        ({"repeats": (2,)}, "--data was"),
+    ],
+    ids=str,
+)
+def test_another_training_does_not_go_on(
+    finished: Train, changes: dict[str, Any], says: str
+) -> None:
+    with pytest.raises(UsageError, match=says):
+        train(replace(finished, resume=True, **changes))
+
+
+def test_changed_data_are_told(finished: Train, data: str, tmp_path: Path) -> None:
+    store = open_store(finished.output)
+    old = json.loads(store.read("run.json").data)
+    old["data"][0]["fingerprint"] = "other"
+    store.put("run.json", json.dumps(old | {"run": "other"}).encode())
+
+    with pytest.raises(UsageError, match=f"the data set {data} has changed"):
+        train(replace(finished, resume=True))
+    assert tmp_path.exists()
+
+
+@pytest.mark.parametrize(
+    ("key", "content", "says"),
+    [
+        ("run.json", b"{", "damaged"),
+        ("run.json", b"[]", "damaged"),
+        ("run.json", b'{"verb": "ingest"}', "another job"),
+        ("plan.json", b"{}", "another job"),
+    ],
+)
+def test_an_output_of_something_else_is_refused(
+    config: Train, key: str, content: bytes, says: str
+) -> None:
+    open_store(config.output).put(key, content)
+
+    for changes in ({}, {"overwrite": True}, {"resume": True}):
+        with pytest.raises(UsageError, match=says):
+            train(replace(config, **changes))
+
+
+def test_the_data_set_itself_is_no_output(config: Train) -> None:
+    with pytest.raises(UsageError, match="another job"):
+        train(replace(config, output=config.data[0]))
+
+
+def test_two_trainings_do_not_begin_in_one_output(data: str, tmp_path: Path) -> None:
+    store = open_store(str(tmp_path / "out"))
+    found = [Data.of(read_samples(data))]
+    one, two = (session_of(data, tmp_path / "out", seed=seed).recipe for seed in (1, 2))
+    begin(store, describe(one, found))
+    begin(store, describe(one, found))  # the answer to the first may have been lost
+
+    with pytest.raises(RedactionCoreError, match="another training has begun"):
+        begin(store, describe(two, found))
+    assert read_run(store) == describe(one, found)
