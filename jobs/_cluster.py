@@ -38,7 +38,9 @@ def join_cluster() -> None:
         context = ray.init(
             "local", include_dashboard=False, object_store_memory=100 * 2**20, **quiet
         )
-    _part_stderr(Path(context.address_info["session_dir"], "logs"))
+    logs = Path(context.address_info["session_dir"], "logs")
+    _part_stderr(logs)
+    _part_stdout(logs)
 
 
 def joins_a_cluster() -> bool:
@@ -54,8 +56,8 @@ def _prepare() -> None:
     os.environ.setdefault("RAY_CHDIR_TO_TRIAL_DIR", "0")
     os.environ.setdefault("RAY_TRAIN_METRICS_ENABLED", "0")
     os.environ.setdefault("RAY_TRAIN_ENABLE_PRINT_PATCH", "0")
-    # Many imports at once on a busy machine take more than its minute.
-    os.environ.setdefault("RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S", "300")
+    # Ray Train may ask for the places of a machine that has just died: it asks anew after this.
+    os.environ.setdefault("RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S", "15")
     if "RAY_ADDRESS" not in os.environ and "RAY_AUTH_MODE" not in os.environ:
         # A cluster of our own: Ray would write a token into the home folder, for all later ones.
         os.environ["RAY_AUTH_MODE"] = "token"
@@ -91,3 +93,9 @@ def _part_stderr(logs: Path) -> None:
     sys.stderr = os.fdopen(os.dup(_STDERR), "w", buffering=1)
     with (logs / f"driver-{os.getpid()}.err").open("ab") as log:
         os.dup2(log.fileno(), _STDERR)
+
+
+def _part_stdout(logs: Path) -> None:
+    """Send what Ray prints of its cluster's troubles to a log: stdout is for the result alone."""
+    if sys.stdout is sys.__stdout__ and logs.is_dir():
+        sys.stdout = (logs / f"driver-{os.getpid()}.out").open("a", buffering=1)

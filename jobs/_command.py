@@ -8,7 +8,7 @@ import sys
 import time
 from collections import Counter
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, TextIO, TypeVar
 
 from redaction_core.errors import RedactionCoreError, UsageError
 
@@ -60,6 +60,8 @@ class RunFlags:
 
 
 _INTERRUPTED = 130
+_results: TextIO | None = None
+"""Where a running command prints its result; None: to stdout."""
 _REPORT_EVERY_S = 2.0
 _CLASSES = 5  # of failures, named in a line of progress
 
@@ -71,6 +73,8 @@ def run_command(config_class: type[_Config], job: Callable[[_Config], int]) -> N
     """
     import tyro  # after the cheap imports, as it is a large part of --help's time
 
+    global _results  # noqa: PLW0603 - Ray prints to whatever sys.stdout is
+    _results = sys.stdout
     try:
         config = tyro.cli(config_class, prog=f"python -m jobs.{job.__name__}")
         code = job(config)
@@ -78,9 +82,11 @@ def run_command(config_class: type[_Config], job: Callable[[_Config], int]) -> N
         print(f"error: {error}", file=sys.stderr)
         code = error.exit_code
     except KeyboardInterrupt:
-        print("interrupted: the same command goes on from here", file=sys.stderr)
+        with_resume = " with --resume" if hasattr(config_class, "resume") else ""
+        print(f"interrupted: the same command{with_resume} goes on from here", file=sys.stderr)
         code = _INTERRUPTED
-    sys.stdout.flush()
+    _results.flush()
+    _results = None
     sys.exit(code)
 
 
@@ -91,7 +97,7 @@ def say(text: str) -> None:
 
 def print_result(result: Mapping[str, Any]) -> None:
     """Print the closing line: one JSON object."""
-    print(json.dumps(result, allow_nan=False), flush=True)
+    print(json.dumps(result, allow_nan=False), file=_results, flush=True)
 
 
 class Progress:

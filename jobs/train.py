@@ -16,15 +16,27 @@ if TYPE_CHECKING:
     from redaction_core.checkpoints import Model
     from redaction_core.storage import Store
     from redaction_core.training.output import Data
-    from redaction_core.training.recipe import Precision, Recipe
+    from redaction_core.training.recipe import Loss, Precision, Recipe
 
 REDACTIONS = {
-    "enhancer": ("pixelate:4=3", "pixelate:4:nearest=3", "pixelate:8=2", "pixelate:2-16=2"),
+    "enhancer": (
+        *("pixelate:4=3", "pixelate:4:nearest=3", "pixelate:8=3", "pixelate:2-16=1"),
+        *("pixelate:2-16:nearest=1", "blur:1-4=4"),
+    ),
     "redacto": ("box:0.01-0.25@random", "freeform:0.05-0.4@random", "pixels:0.1-0.9@random=0.3"),
     "enhancer-baseline": ("pixelate:4:nearest",),
     "redacto-baseline": ("box:4x4@center",),
 }
 """What each network is trained for unless --redact says otherwise; the baselines as published."""
+
+
+LOSSES: Mapping[str, Loss] = {
+    "enhancer": "mae",
+    "redacto": "balanced",
+    "enhancer-baseline": "mae",
+    "redacto-baseline": "mse",
+}
+"""What is made small unless --loss says otherwise."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,8 +74,9 @@ class Train:
     """Times that the data is gone through."""
     batch_size: int = 16
     """Samples of a step, over all workers."""
-    loss: Literal["mae", "mse", "laplacian"] = "mae"
-    """Error that is made small; laplacian: as published, weighted by detail."""
+    loss: Literal["mae", "mse", "laplacian", "balanced"] | None = None
+    """Error that is made small; laplacian: as published, weighted by detail; balanced: mse, and its
+    logarithm; default: mae for enhancers, balanced for redacto, mse for its baseline."""
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
     """What the network computes in; auto: bfloat16 where the device gains from it."""
     learning_rate: float = 1e-3
@@ -76,10 +89,8 @@ class Train:
     """Longest gradient."""
     ema_decay: float = 0.999
     """Decay of the running mean of the weights, which is what is kept."""
-    width: int | None = None
-    """Channels of the network; default: as its class has it."""
-    blocks: int | None = None
-    """Blocks of the network; default: as its class has it."""
+    architecture: tuple[str, ...] = ()
+    """Sizes of the network, such as width=32 blocks=4; default: as its class has them."""
     init: str | None = None
     """Model directory whose weights training starts from."""
     gray_share: float = 0.0
@@ -141,7 +152,8 @@ def train(config: Train) -> int:
     model = load_model(config.init, expected=config.network) if config.init else None
     kept = earlier if not config.overwrite else None
     recipe = _recipe(config, model, _precision(config, kept))
-    data = [output.Data.of(read_samples(source.location)) for source in recipe.sources]
+    samples = [read_samples(source.location) for source in recipe.sources]
+    data = [output.Data.of(each) for each in samples]
     run = output.describe(recipe, data)
     if kept is not None:
         output.refuse_other(store, kept, run)
@@ -159,6 +171,7 @@ def train(config: Train) -> int:
     output.begin(store, run if kept is None else kept)
     session = Session(
         recipe=recipe,
+        samples=tuple(samples),
         run=run["run"],
         output=store.location,
         # Absolute: workers may start in another folder.
@@ -238,7 +251,7 @@ def _recipe(config: Train, model: Model | None, precision: Precision) -> Recipe:
         crop=config.crop,
         batch_size=config.batch_size,
         epochs=config.epochs,
-        loss=config.loss,
+        loss=config.loss or LOSSES[config.network],
         learning_rate=config.learning_rate,
         warmup=config.warmup,
         weight_decay=config.weight_decay,
@@ -258,21 +271,31 @@ def _architecture(config: Train, model: Model | None) -> dict[str, int]:
 
     from redaction_core.models import BUILDERS
 
-    asked = {"width": config.width, "blocks": config.blocks}
-    asked_for = {name: value for name, value in asked.items() if value is not None}
     takes = inspect.signature(BUILDERS[config.network]).parameters
+    asked_for = dict(_size(text) for text in config.architecture)
+    if unknown := sorted(set(asked_for) - set(takes)):
+        may = f"it takes {', '.join(takes)}" if takes else "it has one size only"
+        raise UsageError(f"--architecture {unknown[0]}: {config.network} has none; {may}")
     for name, value in asked_for.items():
-        if name not in takes:
-            raise UsageError(f"--{name} {value}: {config.network} has one size only")
-        if value < 1:
-            raise UsageError(f"--{name} {value}: at least 1")
+        least = {"mask_everywhere": 0, "blocks": 1, "coarse_blocks": 1}.get(name, 2)
+        if value < least:
+            raise UsageError(f"--architecture {name}={value}: at least {least}")
     if model is None:
         return asked_for
     has = dict(model.config["architecture"])
     for name, value in asked_for.items():
         if has.get(name, takes[name].default) != value:
-            raise UsageError(f"--{name} {value}: the model of --init has another: leave it out")
+            raise UsageError(
+                f"--architecture {name}={value}: the model of --init has another: leave it out"
+            )
     return has
+
+
+def _size(text: str) -> tuple[str, int]:
+    match = re.fullmatch(r"([a-z_]+)=(\d{1,5})", text)
+    if match is None:
+        raise UsageError(f"--architecture {text}: write NAME=NUMBER, such as width=32")
+    return match[1], int(match[2])
 
 
 def _check_redactions(network: str, mixture: Any) -> None:  # noqa: ANN401 - of a module with torch

@@ -25,9 +25,32 @@ _HANDED = 16
 """Features that a scale hands to the next finer one."""
 _SEEN = 4
 """Channels of any scale: colours, and the share of the pixel that is hidden."""
+_SHARE = 3
+"""The number of that channel."""
 
 _TILE = 128
 """Pixels a side of the pieces of a large image; pieces without hidden pixels cost nothing."""
+
+
+class _MaskedConv(nn.Conv2d):
+    """Convolution that hands the mask on as the last of its channels, or adds nothing to it.
+
+    The mask passes through the convolution itself: setting it beside the features of every layer
+    would copy them all.
+    """
+
+    def __init__(self, inputs: int, width: int, *, mask: int | None) -> None:
+        """Build for `width` channels with the mask; `mask`: its channel of the inputs, or None."""
+        super().__init__(inputs, width - 1, 3, padding=1)
+        passing = torch.zeros(1, inputs, 3, 3)
+        if mask is not None:
+            passing[0, mask, 1, 1] = 1
+        self.register_buffer("passing", passing, persistent=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        weight, bias = self.parameters()
+        passed = torch.cat((weight, self.get_buffer("passing")))
+        return F.conv2d(x, passed, F.pad(bias, (0, 1)), padding=1)
 
 
 class _Scale(nn.Module):
@@ -35,25 +58,21 @@ class _Scale(nn.Module):
 
     def __init__(self, *, inputs: int, width: int, blocks: int) -> None:
         super().__init__()
-        self.enter = nn.Conv2d(inputs, width - 1, 3, padding=1)
-        self.first = nn.ModuleList(nn.Conv2d(width, width - 1, 3, padding=1) for _ in range(blocks))
-        self.second = nn.ModuleList(
-            nn.Conv2d(width, width - 1, 3, padding=1) for _ in range(blocks)
-        )
+        self.enter = _MaskedConv(inputs, width, mask=_SHARE)
+        self.first = nn.ModuleList(_MaskedConv(width, width, mask=-1) for _ in range(blocks))
+        self.second = nn.ModuleList(_MaskedConv(width, width, mask=None) for _ in range(blocks))
         self.leave = nn.Conv2d(width, 3, 3, padding=1)
         # How far its pixels see; even, so that pieces begin where coarser pixels do.
         self.reach = 2 * blocks + 2
         for conv in (*self.second, self.leave):
             begin_small(conv)
 
-    def forward(self, inputs: Tensor, share: Tensor) -> Tensor:
+    def forward(self, inputs: Tensor) -> Tensor:
         """Give features, the mask the last of them: (N, inputs, h, w) to (N, width, h, w)."""
-        x = F.relu(self.enter(inputs.contiguous(memory_format=torch.channels_last)))
-        mask = share.to(x.dtype, memory_format=torch.channels_last)
+        x = F.relu(self.enter(inputs.contiguous(memory_format=torch.channels_last)), inplace=True)
         for first, second in zip(self.first, self.second, strict=True):
-            inner = F.relu(first(torch.cat((x, mask), 1)))
-            x = x + second(torch.cat((inner, mask), 1))
-        return torch.cat((x, mask), 1)
+            x = second(F.relu(first(x), inplace=True)).add_(x)
+        return x
 
 
 class Redacto(nn.Module):
@@ -130,7 +149,7 @@ class Redacto(nn.Module):
         if finest:
             seen.append(_grid_phase(base, corner).expand(len(base), -1, -1, -1))
         net = self.fine if finest else self.coarse
-        features = net(torch.cat(seen, 1), share)
+        features = net(torch.cat(seen, 1))
         image = torch.where(share > 0, base + net.leave(features).float(), base)
         if finest:
             # Detached: learning the scale must not change the estimate.

@@ -16,7 +16,7 @@ from redaction_core.mixture import RedactionMixture
 from redaction_core.training.history import Epoch, History
 from redaction_core.training.optimisation import tally
 from redaction_core.training.outbox import Outbox, patiently
-from redaction_core.training.output import MODEL, SUCCESS
+from redaction_core.training.output import SUCCESS
 from redaction_core.training.records import Records
 from redaction_core.training.state import Checkpoint
 from redaction_core.training.validation import validate
@@ -91,6 +91,10 @@ class Loop:
         self._outbox: Outbox | None = None
         """Of the first worker alone, as the records."""
         self._records: Records | None = None
+        self._best: tuple[int, Callable[[], None]] | None = None
+        """Epoch of the best model, and what writes it."""
+        self._published = 0
+        """Epoch of the model that this worker has written."""
 
     def resume(self) -> None:
         """Go on from the newest checkpoint, if there is one."""
@@ -115,7 +119,7 @@ class Loop:
             self._store,
             self._recipe,
             first_step=self._trainer.steps + 1,
-            send=self._outbox.send,
+            send=self._send,
             say=self._say,
         )
         self._tell({"saved": self._trainer.steps})
@@ -261,30 +265,52 @@ class Loop:
         is_best = best is None or best.epoch == last.epoch
         if is_best:
             network: Any = copy.deepcopy(self._trainer.average)
-            self._outbox.send(MODEL, lambda: self._publisher.model(network, history))
+            self._best = last.epoch, lambda: self._publisher.model(network, history)
         self._tell({"validated": history.to_json()[-1], "best": is_best})
-        # After the model: once this is stored, the model is taken to be there.
         self._save()
 
     def _save(self) -> None:
-        assert self._outbox is not None  # noqa: S101 - the first worker alone saves
         step, tensors = self._trainer.steps, self._trainer.tensors()
         record = {"history": self._history.to_json(), "epoch": asdict(self._so_far)}
 
         def write() -> None:
+            # Once a checkpoint is stored, the model is taken to be there.
+            if self._best is not None and self._best[0] > self._published:
+                epoch, publish = self._best
+                publish()
+                self._published = epoch
             self._checkpoints.write(Checkpoint.of(step, tensors, record))
             self._tell({"saved": step})
 
-        self._outbox.send("the checkpoint", write)
+        self._send("the checkpoint", write)
         self._saved_s = time.monotonic()
+
+    def _send(self, name: str, write: Callable[[], None]) -> None:
+        """Have something written in the background, unless the output is finished already."""
+        assert self._outbox is not None  # noqa: S101 - the first worker alone writes
+
+        def checked() -> None:
+            # A run that was taken for dead, or a second one, must not put back what was.
+            if self._store.exists(SUCCESS):
+                raise RedactionCoreError(
+                    f"another run has finished the training in {self._store.location} meanwhile"
+                )
+            write()
+
+        self._outbox.send(name, checked)
 
     def finish(self) -> None:
         """Write what is still to be written; `_SUCCESS` goes last. Raises StorageError."""
         if self._outbox is None or self._records is None:
             return
+        # Again, as a run that was killed may have stored the last checkpoint alone.
+        self._records.history(self._history)
         self._records.close(finished=True)
-        self._outbox.send("the card", lambda: self._publisher.card(self._history))
+        self._records = None
+        self._send("the card", lambda: self._publisher.card(self._history))
         self._outbox.close(self._patience_s)
+        # Writers that were killed left half of a file.
+        self._store.sweep()
         patiently(lambda: self._store.put(SUCCESS, b""), self._say, patience_s=self._patience_s)
         self._tell({"finished": True})
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any
 
 from redaction_core.checkpoints import save_model
@@ -25,10 +25,18 @@ class Publisher:
     def __init__(
         self, output: Store, recipe: Recipe, data: Sequence[Data], *, parameters: int
     ) -> None:
-        """Take what the model is made from; `parameters`: weights of the network."""
+        """Take what the model is made from; `parameters`: weights of the network.
+
+        Models are given away, so of a data set's location they tell the last name alone.
+        """
         self._output = output
-        self._recipe = recipe
-        self._data = data
+        self._recipe = replace(
+            recipe,
+            sources=tuple(
+                replace(source, location=_last_name(source.location)) for source in recipe.sources
+            ),
+        )
+        self._data = [replace(each, location=_last_name(each.location)) for each in data]
         self._parameters = parameters
 
     def model(self, network: Network, history: History) -> None:
@@ -59,3 +67,7 @@ class Publisher:
             "validation": dict(epoch.val),
             "versions": versions(),
         }
+
+
+def _last_name(location: str) -> str:
+    return location.rpartition("/")[2]

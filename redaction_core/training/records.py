@@ -68,8 +68,7 @@ class Records:
     def epoch(self, history: History, restored: Sequence[Restored]) -> None:
         """Write all there is to see after the last epoch of the history."""
         last = history.epochs[-1]
-        self._put(HISTORY, history.to_bytes)
-        self._put(CURVES, lambda: curves_png(history, self._heading))
+        self.history(history)
         if restored:
             heading = f"{self._heading}: validation images after epoch {last.epoch}"
             self._put(f"{SAMPLES}epoch-{last.epoch:04}.png", lambda: samples_png(heading, restored))
@@ -81,6 +80,11 @@ class Records:
             except OSError as error:
                 self._no_events(error)
         self._tracking.epoch(last)
+
+    def history(self, history: History) -> None:
+        """Write the figures and curves of all epochs."""
+        self._put(HISTORY, history.to_bytes)
+        self._put(CURVES, lambda: curves_png(history, self._heading))
 
     def close(self, *, finished: bool) -> None:
         """End the event file, and MLflow's run as finished or failed."""

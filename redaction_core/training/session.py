@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from redaction_core.checkpoints import load_model
-from redaction_core.errors import CheckpointError, StorageError
+from redaction_core.errors import CheckpointError
 from redaction_core.models import BUILDERS, Network
 from redaction_core.storage import open_store
 from redaction_core.training.batches import BatchLoader
@@ -22,9 +22,8 @@ from redaction_core.training.loop import Loop
 from redaction_core.training.objectives import losses_of
 from redaction_core.training.optimisation import Optimisation, Trainer
 from redaction_core.training.outbox import PATIENCE_S, patiently
-from redaction_core.training.output import SUCCESS, Data, digest
+from redaction_core.training.output import SUCCESS, Data
 from redaction_core.training.publishing import Publisher
-from redaction_core.training.samples import read_samples
 from redaction_core.training.state import Checkpoints
 
 if TYPE_CHECKING:
@@ -34,6 +33,7 @@ if TYPE_CHECKING:
     from redaction_core.training.batches import Batch
     from redaction_core.training.group import Group
     from redaction_core.training.recipe import Recipe
+    from redaction_core.training.samples import Samples
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,6 +41,8 @@ class Session:
     """What every worker is told."""
 
     recipe: Recipe
+    samples: tuple[Samples, ...]
+    """Of the recipe's sources: read once, not by every worker."""
     run: str
     """Hash of all that the weights depend on, `output.digest`."""
     output: str
@@ -98,19 +100,13 @@ def run_session(
         return b"1" if group.leads and store.exists(SUCCESS) else b""
 
     if group.share(patiently(is_finished, say, patience_s=session.patience_s)):
+        if group.leads:
+            tell({"finished": True})
         return
-    samples = patiently(
-        lambda: [read_samples(source.location) for source in session.recipe.sources],
-        say,
-        patience_s=session.patience_s,
-    )
-    data = [Data.of(each) for each in samples]
-    if digest(session.recipe, data) != session.run:
-        raise StorageError("a data set was changed while it was trained on: start anew")
     trainer = Trainer(_build(session, group.device), Optimisation.of(session.recipe))
     with BatchLoader(
         session.recipe,
-        samples,
+        session.samples,
         rank=group.rank,
         world=group.world,
         folder=Path(session.cache_dir) if session.cache_dir else None,
@@ -128,7 +124,7 @@ def run_session(
             publisher=Publisher(
                 store,
                 session.recipe,
-                data,
+                [Data.of(each) for each in session.samples],
                 parameters=sum(weight.numel() for weight in trainer.network.parameters()),
             ),
             checkpoint_every_s=session.checkpoint_every_s,

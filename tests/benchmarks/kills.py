@@ -13,20 +13,27 @@ from redaction_core.embedded_s3 import EmbeddedS3
 from tests.data_sets import Ingestion, Retries
 from tests.fault_origin import FaultOrigin
 from tests.faults.harness import BUCKET, Kill, Reconstruction, Scene
+from tests.faults.training import STEPS, TrainingScene, draw_blows
 
 
 @dataclass(frozen=True, kw_only=True)
 class Kills:
-    """Kill the driver, a worker and the storage server of small runs, in turn."""
+    """Kill the driver, a worker and the storage server of small runs, in turn.
 
-    verb: Literal["reconstruct", "ingest", "retry-failed"] = "reconstruct"
+    A run of train gets all of that: a worker is killed twice, the driver once, and in a bucket,
+    which takes turns with the disk, the server is away for a while.
+    """
+
+    verb: Literal["reconstruct", "ingest", "retry-failed", "train"] = "reconstruct"
     """What is disturbed; retry-failed is ingest once more, after servers have healed."""
     kills: int = 30
-    """How many."""
+    """How many runs are disturbed."""
     first: int = 0
     """Number of the first, to repeat one."""
     seed: int = 0
     """What the moments derive from."""
+    longest_s: float = 60
+    """Of train: the storage server is away for so long at most."""
 
 
 def main(config: Kills) -> int:
@@ -38,6 +45,8 @@ def main(config: Kills) -> int:
         FaultOrigin() as origin,
     ):
         os.environ.update(server.environment)
+        if config.verb == "train":
+            return _strike(config, Path(folder), server)
         scene = _prepare(config.verb, Path(folder), server, origin)
         print(f"in peace: {scene.seconds:.1f} s, {len(scene.expected.names)} files", flush=True)
         for number in range(config.first, config.first + config.kills):
@@ -51,6 +60,22 @@ def main(config: Kills) -> int:
             where = f"{kill.victim:6} {kill.place:6} {kill.moment:4.0%} of its {kill.clock}"
             print(f"{number:3} {where}, at {report.files:2} files: {verdict}", flush=True)
     print(f"{config.kills} kills, {bad} runs that differ")
+    return 1 if bad else 0
+
+
+def _strike(config: Kills, folder: Path, server: EmbeddedS3) -> int:
+    bad = missed = 0
+    scene = TrainingScene.prepare(folder / "train", server)
+    print(f"in peace: {scene.seconds:.1f} s, {STEPS} steps", flush=True)
+    for number in range(config.first, config.first + config.kills):
+        place, blows = draw_blows(number, config.seed, longest_s=config.longest_s)
+        struck = scene.strike(place, blows)
+        bad += bool(struck.problems)
+        missed += len(struck.missed)
+        verdict = "; ".join(struck.problems) or "ended as in peace"
+        told = ", ".join(f"{blow}{' (missed)' * (blow in struck.missed)}" for blow in blows)
+        print(f"{number:3} {place:6} {told}: {verdict}", flush=True)
+    print(f"{config.kills} runs, {missed} blows came too late, {bad} runs that differ")
     return 1 if bad else 0
 
 

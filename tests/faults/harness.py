@@ -29,7 +29,7 @@ FLAGS = ("--redact", "pixelate:8", "--shard-size", str(SHARD_SIZE), "--workers",
 Victim = Literal["driver", "worker", "server"]
 VICTIMS: tuple[Victim, ...] = get_args(Victim)
 
-_MARK = "REDACTION_TESTS_RUN"
+MARK = "REDACTION_TESTS_RUN"
 _SAID = re.compile(
     r"planned |going on with |\d+ of \d+ shards are done|(reconstruct|ingest): |error: cannot |$"
 )
@@ -148,7 +148,7 @@ class Scene:
 
         The folder's name is that of the scene's place in the bucket, too.
         """
-        for root in (str(folder), _in_bucket(folder)):
+        for root in (str(folder), in_bucket(folder)):
             subject.write(open_store(root))
         output = f"{folder}/out"
         subject.begin(output)
@@ -172,12 +172,12 @@ class Scene:
         """Run, kill, run again if need be, and compare."""
         report = Report(kill=kill)
         name = uuid.uuid4().hex
-        root = str(self.folder) if kill.place == "disk" else _in_bucket(self.folder)
+        root = str(self.folder) if kill.place == "disk" else in_bucket(self.folder)
         output = f"{root}/{name}"
         flags = (*self.subject.flags(root), "--output", output)
         verb = self.subject.verb
         self.subject.begin(output)
-        environment = {_MARK: name}
+        environment = {MARK: name}
         if kill.victim == "server" and not kill.returns:
             environment["REDACTION_STORAGE_RETRY_S"] = "1"
         log = self.folder / "logs" / name
@@ -190,12 +190,12 @@ class Scene:
         _judge(kill, ended, report)
         if ended.code != 0:
             # At once: what the killed run left behind may still be at work.
-            again = run(log / "again", *flags, verb=verb, environment={_MARK: name})
+            again = run(log / "again", *flags, verb=verb, environment={MARK: name})
             report.problems += _odd_lines(again)
             if again.code != 0:
                 report.problems.append(f"the rerun ended with {again.code}: {again.stderr[-500:]}")
         report.problems += differences(self.subject.read(output), self.expected)
-        report.problems += [f"left running: {process}" for process in _left_running(name)]
+        report.problems += [f"left running: {process}" for process in left_running(name)]
         return report
 
     def _wait_for(self, kill: Kill, command: Command, output: str, report: Report) -> None:
@@ -209,7 +209,7 @@ class Scene:
             files = _count(store.list(missing_ok=True))
             return files - self.first_files >= kill.moment * own_files
 
-        _wait(lambda: command.process.poll() is not None or reached())
+        wait_until(lambda: command.process.poll() is not None or reached())
         time.sleep(kill.pause_s)
         report.files = _count(store.list(missing_ok=True))
 
@@ -228,14 +228,14 @@ class Scene:
             victims.extend(self._workers(name) if kill.victim == "worker" else ())
             return bool(victims)
 
-        _wait(lambda: command.process.poll() is not None or found())
+        wait_until(lambda: command.process.poll() is not None or found())
         if command.process.poll() is None:
             report.hit = True
             random.Random(kill.moment).choice(victims).kill()
 
     def _workers(self, name: str) -> Iterator[psutil.Process]:
-        for process in _processes(name):
-            title = " ".join(_command_line(process))
+        for process in processes(name):
+            title = " ".join(command_line(process))
             if any(part in title for part in self.subject.workers):
                 yield process
 
@@ -275,34 +275,34 @@ def _odd_lines(ended: Ended) -> list[str]:
     return [f"on stderr: {line}" for line in lines if not _SAID.match(line)]
 
 
-def _left_running(name: str) -> list[str]:
+def left_running(name: str) -> list[str]:
     """Wait for all processes of a run to end; give, and end, those that do not."""
     end = time.monotonic() + _ENDED_S
-    while (left := list(_processes(name))) and time.monotonic() < end:
+    while (left := list(processes(name))) and time.monotonic() < end:
         time.sleep(0.2)
     for process in left:
         process.kill()
-    return [" ".join(_command_line(process))[:80] for process in left]
+    return [" ".join(command_line(process))[:80] for process in left]
 
 
-def _processes(name: str) -> Iterator[psutil.Process]:
+def processes(name: str) -> Iterator[psutil.Process]:
     """Find the processes that a run started: their environment has its mark."""
     for process in psutil.process_iter():
         try:
-            if process.environ().get(_MARK) == name and process.status() != psutil.STATUS_ZOMBIE:
+            if process.environ().get(MARK) == name and process.status() != psutil.STATUS_ZOMBIE:
                 yield process
         except psutil.Error:
             continue
 
 
-def _command_line(process: psutil.Process) -> Sequence[str]:
+def command_line(process: psutil.Process) -> Sequence[str]:
     try:
         return list(process.cmdline())
     except psutil.Error:
         return ()
 
 
-def _in_bucket(folder: Path) -> str:
+def in_bucket(folder: Path) -> str:
     return f"s3://{BUCKET}/{folder.name}"
 
 
@@ -314,6 +314,6 @@ def _count(entries: Iterator[object]) -> int:
     return sum(1 for _ in entries)
 
 
-def _wait(done: Callable[[], bool]) -> None:
+def wait_until(done: Callable[[], bool]) -> None:
     while not done():
         time.sleep(0.02)

@@ -15,7 +15,7 @@ from tests.command import WITHOUT_RAY, Command, run
 from tests.unit.training_sets import noise_images, smooth_images, write_data_set
 
 TINY = (
-    *("--network", "enhancer", "--width", "8", "--blocks", "1", "--redact", "pixelate:4"),
+    *("--network", "enhancer", "--architecture", "width=8", "blocks=1", "--redact", "pixelate:4"),
     *("--crop", "16", "--batch-size", "7", "--epochs", "3", "--precision", "float32"),
     *("--workers", "1", "--cpus-per-worker", "1", "--checkpoint-every-s", "0"),
 )

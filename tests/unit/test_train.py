@@ -28,7 +28,11 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> str:
 @pytest.fixture
 def config(data: str, tmp_path: Path) -> Train:
     return Train(
-        network="enhancer", data=(data,), output=str(tmp_path / "out"), width=8, blocks=1, epochs=1
+        network="enhancer",
+        data=(data,),
+        output=str(tmp_path / "out"),
+        architecture=("width=8", "blocks=1"),
+        epochs=1,
     )
 
 
@@ -64,8 +68,10 @@ def test_flags_that_make_no_sense_are_refused(config: Train, changes: dict[str, 
         ({"redact": ("mosaic",)}, "not understood"),
         ({"scale": ("2",)}, "scale"),
         ({"network": "redacto", "redact": ("pixelate:4",)}, "redacto fills"),
-        ({"network": "enhancer-baseline"}, "--width 8: enhancer-baseline has one size"),
-        ({"width": 0}, "--width 0"),
+        ({"network": "enhancer-baseline"}, "--architecture blocks: enhancer-baseline has none; it"),
+        ({"architecture": ("depth=3",)}, "--architecture depth: enhancer has none; it takes width"),
+        ({"architecture": ("width=1",)}, "--architecture width=1: at least 2"),
+        ({"architecture": ("width",)}, "--architecture width: write NAME=NUMBER"),
         ({"epochs": 0}, "--epochs 0"),
         ({"learning_rate": float("nan")}, "--learning-rate"),
         ({"data": ("/nowhere/at/all",)}, "no such folder"),
@@ -121,7 +127,7 @@ def finished(data: str, tmp_path: Path) -> Train:
         batch_size=7,
         ema_decay=0.5,
     )
-    session = session_of(data, tmp_path / "out", "redacto-baseline", epochs=1)
+    session = session_of(data, tmp_path / "out", "redacto-baseline", epochs=1, loss="mse")
     note_run(session)
     run(session)
     return config

@@ -3,6 +3,7 @@
 import json
 import math
 import shutil
+import threading
 from pathlib import Path
 
 import pytest
@@ -11,13 +12,18 @@ import torch
 from redaction_core.checkpoints import load_model
 from redaction_core.errors import CheckpointError, RedactionCoreError, StorageError
 from redaction_core.storage import DiskStore
-from redaction_core.training.batches import BatchLoader
+from redaction_core.storage.disk import _TEMPORARY
+from redaction_core.training import outbox
+from redaction_core.training.batches import Batch, BatchLoader
+from redaction_core.training.group import Group
 from redaction_core.training.history import History
 from redaction_core.training.output import remove_training
+from redaction_core.training.publishing import Publisher
 from redaction_core.training.samples import read_samples
-from redaction_core.training.session import Session
+from redaction_core.training.session import Session, run_session
 from tests.unit.training_group import (
     REDACTIONS,
+    Killed,
     Told,
     model_bytes,
     note_run,
@@ -85,7 +91,10 @@ def test_it_leaves_all_that_is_promised(whole: tuple[Path, Told], data: str) -> 
     assert model.config["training"]["batch_size"] == 7
     assert history.best is not None
     assert model.config["epoch"] == history.best.epoch
-    assert model.config["data"][0]["location"] == data
+    # Where the data lay is nothing for those whom the model is given to.
+    assert model.config["data"][0]["location"] == Path(data).name
+    assert model.config["training"]["sources"] == [{"location": Path(data).name, "repeats": 1}]
+    assert data not in (output / "model/README.md").read_text()
     averages = {key: value for key, value in weights(output).items() if "average." in key}
     if history.best.epoch == 2:
         for key, value in model.network.state_dict().items():
@@ -100,7 +109,8 @@ def test_a_finished_training_is_left_alone(whole: tuple[Path, Told], data: str) 
 
     told = run(session_of(data, output))
 
-    assert (told.news, told.seen) == ([], [])
+    # Said once more: whoever was told may have died of it.
+    assert (told.news, told.seen) == ([{"finished": True}], [])
     assert before == {name: (output / name).stat().st_mtime_ns for name in files(output)}
 
 
@@ -150,6 +160,78 @@ def test_a_damaged_checkpoint_costs_no_more_than_the_one_before(
 
     assert told.lines[0].startswith("passing over checkpoints/step-00000004.json")
     assert same(output, whole[0])
+
+
+def test_a_checkpoint_waits_for_the_model_that_it_takes_to_be_there(
+    whole: tuple[Path, Told], data: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    output = tmp_path / "out"
+    session = session_of(data, output, checkpoint_every_s=0.0)
+    tried = threading.Semaphore(0)
+
+    def refuse(*_: object) -> None:
+        tried.release()
+        raise StorageError("away for a while")
+
+    def note(batch: Batch) -> None:
+        if batch.step == 4:  # the first of the second epoch
+            assert tried.acquire(timeout=60)
+            assert tried.acquire(timeout=60)
+            raise Killed
+
+    with monkeypatch.context() as patch:
+        patch.setattr(outbox, "_FIRST_PAUSE_S", 0.01)
+        patch.setattr(Publisher, "model", refuse)
+        with pytest.raises(Killed):
+            run_session(session, Group(), tell=lambda _: None, seen=note)
+
+    assert not (output / "checkpoints/step-00000004.json").exists()
+    run(session)
+    assert same(output, whole[0])
+
+
+def test_storage_that_stays_away_at_the_end_is_said_so(
+    data: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> None:
+        raise StorageError("away for good")
+
+    monkeypatch.setattr(Publisher, "card", refuse)
+    with pytest.raises(StorageError, match="away for good"):
+        run(session_of(data, tmp_path / "out", patience_s=0.1))
+
+
+def test_a_run_that_another_overtook_changes_nothing(
+    whole: tuple[Path, Told], data: str, tmp_path: Path
+) -> None:
+    output = tmp_path / "out"
+
+    def note(batch: Batch) -> None:
+        if batch.step == 2:
+            shutil.copytree(whole[0], output, dirs_exist_ok=True)
+
+    with pytest.raises(RedactionCoreError, match="another run has finished"):
+        run_session(session_of(data, output), Group(), tell=lambda _: None, seen=note)
+
+    assert same(output, whole[0])
+    assert history_of(output) == history_of(whole[0])
+
+
+def test_a_rerun_makes_good_what_a_kill_near_the_end_left_undone(
+    whole: tuple[Path, Told], data: str, tmp_path: Path
+) -> None:
+    output = shutil.copytree(whole[0], tmp_path / "out")
+    for name in ("_SUCCESS", "history.json", "curves.png", "model/README.md"):
+        (output / name).unlink()
+    half = output / "checkpoints" / f"{_TEMPORARY}0123"
+    half.write_bytes(b"half of a checkpoint")
+
+    told = run(session_of(data, output))
+
+    assert told.seen == []
+    assert files(output) >= files(whole[0]) - {"run.json"}
+    assert not half.exists()
+    assert history_of(output) == history_of(whole[0])
 
 
 @pytest.mark.parametrize(

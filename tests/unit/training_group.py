@@ -55,9 +55,11 @@ def session_of(
     )
     own = {key: changes.pop(key) for key in list(changes) if key in Session.__dataclass_fields__}
     recipe = replace(found, **changes)
-    data_sets = [Data.of(read_samples(source.location)) for source in recipe.sources]
+    samples = tuple(read_samples(source.location) for source in recipe.sources)
+    data_sets = [Data.of(each) for each in samples]
     given: dict[str, Any] = {
         "recipe": recipe,
+        "samples": samples,
         "run": digest(recipe, data_sets),
         "output": str(output),
         "init": starts_from,
