@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from dataclasses import dataclass
+from functools import partial
 from importlib import resources
 from typing import TYPE_CHECKING, Any
 
@@ -98,8 +99,12 @@ def load_model(location: str, expected: str | None = None) -> Model:
 def _build(config: Mapping[str, Any], weights_bytes: bytes) -> Network:
     if config["network"] not in BUILDERS:
         raise ValueError(f"{config['network']!r} is no network")
-    network = BUILDERS[config["network"]](**config["architecture"])
+    builder = partial(BUILDERS[config["network"]], **config["architecture"])
     weights = {key: value.float() for key, value in load(weights_bytes).items()}
+    # First without memory: a config may ask for more than there is.
+    with torch.device("meta"):
+        builder().load_state_dict(weights, assign=True)
+    network = builder()
     network.load_state_dict(weights)
     if not all(bool(value.isfinite().all()) for value in weights.values()):
         raise ValueError("its weights are not finite")

@@ -46,7 +46,7 @@ class Enhancer(nn.Module):
             }
         )
         self.scale = nn.ModuleDict(
-            {name: Patches(width, order=_SCALE_ORDER, kernel=1, spread=0.0) for name in self.leave}
+            {name: Patches(width, order=_SCALE_ORDER, kernel=1) for name in self.leave}
         )
         self.noise = nn.Parameter(torch.tensor(NOISE))
 

@@ -19,15 +19,15 @@ from torch import Tensor, nn
 class Patches(nn.Module):
     """Convolution from features to the pixels of a block a place."""
 
-    def __init__(self, width: int, *, order: int, kernel: int = 3, spread: float = 1e-3) -> None:
+    def __init__(self, width: int, *, order: int, kernel: int = 3) -> None:
         """Build with `order` cosines a direction; smaller blocks use those they have room for.
 
-        Weights begin at random with a standard deviation of `spread`.
+        All pixels are 0 at first: what they are added to is where training starts from.
         """
         super().__init__()
         self.order = order
         self.conv = nn.Conv2d(width, order**2, kernel, padding=kernel // 2, bias=False)
-        nn.init.normal_(self.conv.weight, std=spread)
+        nn.init.zeros_(self.conv.weight)
         self.bias = nn.Parameter(torch.zeros(order * order))
 
     def forward(self, features: Tensor, block: int, *, level: bool = False) -> Tensor:

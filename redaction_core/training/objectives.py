@@ -29,6 +29,8 @@ def losses_of(  # noqa: PLR0913 - all by name
 ) -> Tensor:
     """Redact images, restore them, and compare: one loss a sample, (n,), differentiable.
 
+    Its value is that of the images alone; its gradient moves the log-scale too.
+
     Args:
         network: of `models.BUILDERS`, perhaps wrapped; takes what the redaction leaves.
         images_u8: clean, uint8 (n, C, H, W), on the network's device.
@@ -48,7 +50,7 @@ def losses_of(  # noqa: PLR0913 - all by name
     if estimate.log_scale is not None:
         error = (estimate.image - target).abs()
         scale_loss = losses.mean_of(losses.laplace_nll(error, estimate.log_scale))
-        value = value + _SCALE_WEIGHT * scale_loss
+        value = value + _gradient_alone(_SCALE_WEIGHT * scale_loss)
     return value
 
 
@@ -66,9 +68,14 @@ def _fill(network: nn.Module, target: Tensor, hidden: Tensor, loss: str) -> Tens
     if estimate.log_scale is not None:
         error = (estimate.image - target).abs().mean(1, keepdim=True)
         nll = losses.laplace_nll(error, estimate.log_scale)
-        total = total + _SCALE_WEIGHT * losses.mean_of(nll, hidden.float())
+        total = total + _gradient_alone(_SCALE_WEIGHT * losses.mean_of(nll, hidden.float()))
     return total
 
 
 def _value(errors: Tensor, loss: str) -> Tensor:
     return losses.balanced(errors) if loss == "balanced" else errors
+
+
+def _gradient_alone(loss: Tensor) -> Tensor:
+    """Give what learns as `loss` does, but is 0: no choice between models is to depend on it."""
+    return loss - loss.detach()

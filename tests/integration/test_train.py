@@ -1,9 +1,5 @@
 """`jobs.train` as people run it: real Ray, on disk and on a real S3 server."""
 
-import os
-import signal
-import time
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -11,7 +7,7 @@ import pytest
 from redaction_core.checkpoints import load_model
 from redaction_core.images import encode
 from redaction_core.storage import open_store
-from tests.command import WITHOUT_RAY, Command, run
+from tests.command import WITHOUT_RAY, run
 from tests.unit.training_sets import noise_images, smooth_images, write_data_set
 
 TINY = (
@@ -19,7 +15,6 @@ TINY = (
     *("--crop", "16", "--batch-size", "7", "--epochs", "3", "--precision", "float32"),
     *("--workers", "1", "--cpus-per-worker", "1", "--checkpoint-every-s", "0"),
 )
-WORKER = b"ray::RayTrainWorker"
 
 
 @pytest.fixture(scope="module")
@@ -78,66 +73,6 @@ def test_disk_and_s3_give_the_same_model_which_reconstructs(
         *("--redact", "pixelate:4", "--model", f"{s3_location}/out/model"),
     )
     assert restored.code == 0, restored.stderr
-
-
-def workers_of(command: Command) -> list[int]:
-    """Find the worker processes of a command's own cluster."""
-    found = []
-    for entry in Path("/proc").iterdir():
-        try:
-            name = (entry / "cmdline").read_bytes()
-            environment = (entry / "environ").read_bytes()
-        except (OSError, ValueError):
-            continue
-        if name.startswith(WORKER) and f"TRAIN_TEST={command.log}".encode() in environment:
-            found.append(int(entry.name))
-    return found
-
-
-def saved(output: str) -> int:
-    """Give the step of the newest checkpoint."""
-    found = open_store(output).list("checkpoints/", missing_ok=True)
-    return max((int(entry.key.removeprefix("checkpoints/step-")[:8]) for entry in found), default=0)
-
-
-def wait_until(condition: Callable[[], bool]) -> None:
-    ends = time.monotonic() + 120
-    while not condition():
-        assert time.monotonic() < ends
-        time.sleep(0.02)
-
-
-def test_kills_of_worker_and_driver_change_no_bit(data: str, tmp_path: Path) -> None:
-    long = (*TINY, "--epochs", "2", "--repeats", "200")
-    whole = f"{tmp_path}/whole"
-    undisturbed = run(
-        tmp_path / "undisturbed", "--data", data, "--output", whole, *long, verb="train"
-    )
-    assert undisturbed.code == 0, undisturbed.stderr
-    steps = undisturbed.result["steps"]
-    output, trace, log = f"{tmp_path}/out", tmp_path / "trace", tmp_path / "killed"
-    flags = ("--data", data, "--output", output, *long, "--resume")
-    environment = {"TRAIN_TEST": str(log), "REDACTION_TRAINING_TRACE": str(trace)}
-
-    command = Command.start(log, *flags, verb="train", environment=environment)
-    wait_until(lambda: saved(output) > 0)
-    (worker,) = workers_of(command)
-    os.kill(worker, signal.SIGKILL)
-    wait_until(lambda: "going on after step" in (log / "stderr").read_text())
-    before = saved(output)
-    wait_until(lambda: saved(output) > before)
-    command.process.kill()
-    command.process.wait()
-    ended = run(tmp_path / "resumed", *flags, verb="train", environment=environment)
-
-    assert ended.code == 0, ended.stderr
-    assert ended.result["steps"] == steps
-    assert "going on after step" in ended.stderr
-    assert weights(output) == weights(whole)
-    assert "workers were started anew" in (log / "stderr").read_text()
-    seen = {line for file in trace.iterdir() for line in file.read_text().splitlines()}
-    assert {int(line.split()[0]) for line in seen} == set(range(steps))
-    assert len(seen) == 2 * 200 * 24
 
 
 def test_two_workers_share_every_batch(data: str, tmp_path: Path) -> None:

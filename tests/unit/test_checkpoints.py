@@ -20,7 +20,7 @@ from tests.unit.networks import small, wild
 
 ARCHITECTURES: dict[str, dict[str, int]] = {
     "enhancer": {"width": 8, "blocks": 2},
-    "redacto": {"width": 8, "blocks": 2},
+    "redacto": {"width": 8, "blocks": 2, "coarse_width": 12, "coarse_blocks": 1},
 }
 
 
@@ -128,10 +128,10 @@ DAMAGES: dict[str, Damage] = {
     "weights of torch.save": damaged(WEIGHTS, torch_saved()),
     "a header without end": damaged(WEIGHTS, b"\xff" * 64),
     "half of the weights": lambda folder: os.truncate(folder / WEIGHTS, 900),
-    "a weight too few": weights("enter.bias", None),
+    "a weight too few": weights("mosaic.enter.bias", None),
     "a weight too many": weights("more", torch.zeros(1)),
-    "a weight of another shape": weights("enter.bias", torch.zeros(9)),
-    "a weight that is not finite": weights("enter.bias", torch.full((8,), math.nan)),
+    "a weight of another shape": weights("mosaic.enter.bias", torch.zeros(9)),
+    "a weight that is not finite": weights("mosaic.enter.bias", torch.full((8,), math.nan)),
     "empty config": damaged(CONFIG, b""),
     "config that is not JSON": damaged(CONFIG, b"{network: enhancer}"),
     "config that is not text": damaged(CONFIG, b"\xff\xfe\x00"),

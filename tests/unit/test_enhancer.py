@@ -145,6 +145,17 @@ def test_patches_are_the_same_picture_at_every_block_size(block: int) -> None:
     assert torch.allclose(found, expected[:, None].expand(block, block), atol=1e-6)
 
 
+@pytest.mark.parametrize("how", [Pixelate(block=4), Pixelate(block=6, nearest=True), Blur(sigma=2)])
+def test_training_begins_from_the_classical_estimate(how: Pixelate | Blur) -> None:
+    images = redact(how, noise(1, 1, 32, 32), [""]).images_u8.float() / 255
+
+    with torch.inference_mode():
+        estimate = Enhancer(width=8, blocks=1)(images, how).image
+        expected = explain(start_of(images, how), images, how)
+
+    assert torch.allclose(estimate, expected, atol=1e-6)
+
+
 @pytest.mark.parametrize("block", [2, 5, 8])
 def test_patches_may_have_no_mean_of_their_own(block: int) -> None:
     patches = wild(Patches(3, order=8))
