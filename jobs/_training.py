@@ -308,6 +308,7 @@ def _train(
             # A step may use one branch of a network alone.
             find_unused_parameters=True,
             gradient_as_bucket_view=True,
+            forward_sync_buffers=False,  # they never change
         )
 
     device = ray.train.torch.get_device()
@@ -347,7 +348,10 @@ def _verdict(error: Exception) -> Verdict:
     if isinstance(error, RedactionCoreError):
         return Verdict(kind=type(error).__name__, text=str(error))
     if is_out_of_memory(error):
-        text = "a worker ran out of memory: lower --batch-size or --crop, or use more workers"
+        text = (
+            "a worker ran out of memory: go on with more workers, or start anew with a lower "
+            "--batch-size or --crop"
+        )
         return Verdict(kind=UsageError.__name__, text=text)
     text = " ".join(f"{type(error).__name__}: {error}".split())[:300]
     return Verdict(kind="bug", text=text, trace=traceback.format_exc())

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import re
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from jobs._command import print_result, run_command, say
@@ -59,11 +60,12 @@ class Train:
     redact: tuple[str, ...] = ()
     """What to undo, drawn anew for each batch: pixelate:4=3 (with a weight), pixelate:2-16:nearest
     (with a range), blur:1-4, box:4x4@center, box:0.01-0.25@random, freeform:0.1-0.4@random,
-    pixels:0.5@random; default: a mixture a network."""
+    pixels:0.5@random; default: a mixture for each network, which --dry-run
+    shows."""
     scale: tuple[str, ...] = ("1",)
     """Images are shrunk by one of these, drawn for each: 0.5, 0.3-1 (a range), with =WEIGHT."""
     crop: int = 96
-    """Pixels a side of what is seen of an image."""
+    """Pixels a side of what is seen of an image; smaller images are seen whole."""
     workers: str | None = None
     """Workers: N, or MIN:MAX to go on with what the cluster has; default: one a GPU or machine."""
     cpus_per_worker: int | None = None
@@ -80,7 +82,7 @@ class Train:
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
     """What the network computes in; auto: bfloat16 where the device gains from it."""
     learning_rate: float = 1e-3
-    """The highest one."""
+    """Learning rate at its highest."""
     warmup: float = 0.02
     """Share of the steps during which the learning rate rises; then it falls."""
     weight_decay: float = 1e-4
@@ -94,7 +96,7 @@ class Train:
     init: str | None = None
     """Model directory whose weights training starts from."""
     gray_share: float = 0.0
-    """Share of colour images that are seen in gray."""
+    """Share of colour images that are seen in gray; enhancers see all in gray."""
     val_images: int = 256
     """At most so many images of each data set's validation split are measured after an epoch."""
     patience: int = 0
@@ -102,7 +104,7 @@ class Train:
     seed: int = 0
     """Seed of all that is random."""
     checkpoint_every_s: float = 60
-    """Seconds of work that a killed worker may cost."""
+    """Seconds between checkpoints: what a killed worker may cost."""
     cache_gib: float | None = None
     """Space for decoded images on each machine; default: half of what is free."""
     cache_dir: str | None = None
@@ -139,7 +141,7 @@ def train(config: Train) -> int:
     from redaction_core.checkpoints import load_model
     from redaction_core.storage import open_store
     from redaction_core.training import output
-    from redaction_core.training.samples import read_samples
+    from redaction_core.training.samples import read_all
     from redaction_core.training.session import Session
 
     store = open_store(config.output)
@@ -152,7 +154,7 @@ def train(config: Train) -> int:
     model = load_model(config.init, expected=config.network) if config.init else None
     kept = earlier if not config.overwrite else None
     recipe = _recipe(config, model, _precision(config, kept))
-    samples = [read_samples(source.location) for source in recipe.sources]
+    samples = read_all(source.location for source in recipe.sources)
     data = [output.Data.of(each) for each in samples]
     run = output.describe(recipe, data)
     if kept is not None:
@@ -171,13 +173,13 @@ def train(config: Train) -> int:
     output.begin(store, run if kept is None else kept)
     session = Session(
         recipe=recipe,
-        samples=tuple(samples),
+        samples=samples,
         run=run["run"],
         output=store.location,
         # Absolute: workers may start in another folder.
         init=open_store(config.init).location if config.init else None,
         checkpoint_every_s=config.checkpoint_every_s,
-        cache_dir=config.cache_dir,
+        cache_dir=str(Path(config.cache_dir).absolute()) if config.cache_dir else None,
         cache_bytes=int(config.cache_gib * 2**30) if config.cache_gib else None,
     )
     from jobs._training import train_on_cluster

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 _NUMBER = r"[0-9]*\.?[0-9]+"
+_MOST = 0.999  # of an area: a share is below 1
 _SHARES = ("box", "freeform", "pixels")
 
 
@@ -172,5 +173,5 @@ def _rounded(redaction: Redaction) -> Redaction:
         case Blur(sigma=sigma):
             return replace(redaction, sigma=float(f"{sigma:.3g}"))
         case Box(fraction=fraction) | Freeform(fraction=fraction) | Scattered(fraction=fraction):
-            return replace(redaction, fraction=float(f"{fraction:.3g}"))
+            return replace(redaction, fraction=min(float(f"{fraction:.3g}"), _MOST))
     return redaction

@@ -104,7 +104,7 @@ def explain(estimate: Tensor, images: Tensor, how: Pixelate | Blur) -> Tensor:
     return estimate + expand_blocks(excess, how.block, estimate)
 
 
-@lru_cache(maxsize=64)
+@lru_cache(maxsize=8)  # up to 7 MB each
 @torch.inference_mode(mode=False)  # kept for training, whoever asks first
 def _cosines(size: int, device: torch.device) -> Tensor:
     """Give the orthonormal matrix of the cosine transform (DCT-II): (size, size)."""

@@ -123,8 +123,6 @@ class BatchLoader:
         self.steps_per_epoch = self._plan.steps_per_epoch
         self.steps = self._plan.steps
         """Of all epochs."""
-        self.train_images = sum(map(len, (each.train for each in samples)))
-        """Images that an epoch sees, not counting repeats."""
         self._steps_ahead = max(
             _STEPS_AHEAD,
             _PARTS_AHEAD
@@ -269,7 +267,8 @@ class BatchLoader:
         if needed > cache.max_bytes:
             raise UsageError(
                 f"decoded images need {needed / _GIB:.1f} GiB in {cache.folder} at a time, and may "
-                f"have {cache.max_bytes / _GIB:.1f}: free some space there, or set TMPDIR"
+                f"have {cache.max_bytes / _GIB:.1f}: free some space there, or name another "
+                "--cache-dir"
             )
 
 

@@ -43,7 +43,9 @@ class FileCache:
         try:
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
             if folder.lstat().st_uid != os.getuid():
-                raise StorageError(f"{folder} is another user's: set TMPDIR to a folder of yours")
+                raise StorageError(
+                    f"{folder} is another user's: name a folder of yours with --cache-dir"
+                )
             free = shutil.disk_usage(folder).free
             (folder / _LOCK).touch(mode=0o600)
         except OSError as error:
@@ -124,7 +126,7 @@ class FileCache:
     def _fault(self, error: OSError) -> StorageError:
         return StorageError(
             f"cannot keep decoded images in {self.folder}: {error.strerror}; "
-            "free some space there, or set TMPDIR"
+            "free some space there, or name another --cache-dir"
         )
 
 

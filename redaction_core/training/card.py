@@ -194,7 +194,6 @@ def _training(
         ("weights", f"{parameters:,}"),
         *((name, str(value)) for name, value in recipe.architecture.items()),
         *((name.replace("_", " "), _setting(settings[name])) for name in _SETTINGS),
-        ("hash of the recipe", code(recipe.digest()[:16])),
     ]
     made = ", ".join(f"{name} {version}" for name, version in sorted(versions.items()))
     return f"## Training\n\n{story}\n\n{_table(rows)}\n\n{_paragraph(f'Made with {made}.')}"

@@ -54,7 +54,6 @@ class Outbox:
         self._say = say
         self._waiting: dict[str, Callable[[], None]] = {}
         self._changed = threading.Condition()
-        self._busy = False
         self._deadline: float | None = None
         self._error: BaseException | None = None
         self._trouble: StorageError | None = None
@@ -104,7 +103,7 @@ class Outbox:
                 pause = min(2 * pause, _LONGEST_PAUSE_S)
             except BaseException as error:  # noqa: BLE001 - a bug, raised where it is seen
                 with self._changed:
-                    self._error, self._busy = error, False
+                    self._error = error
                 return
             else:
                 if self._trouble is not None:

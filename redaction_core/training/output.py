@@ -93,11 +93,26 @@ def read_run(store: Store) -> Mapping[str, Any] | None:
         if found.get("verb") == "train":
             return found
     except ObjectMissingError:
-        if not any(store.exists(key) for key in _OTHERS):
+        if (taken := _in_the_way(store)) is None:
             return None
+        raise UsageError(
+            f"{store.location} holds {taken}, and no training: choose another output"
+        ) from None
     except (ValueError, AttributeError) as error:
         raise UsageError(f"{RUN} in {store.location} is damaged: choose another output") from error
     raise UsageError(f"{store.location} holds the run of another job: choose another output")
+
+
+def _in_the_way(store: Store) -> str | None:
+    """Give a key that a training would write over, or that says whose the output is."""
+    for key in (*_OTHERS, *_FIRST):
+        if store.exists(key):
+            return key
+    for folder, names in _FOLDERS:
+        for entry in store.list(folder, missing_ok=True):
+            if re.fullmatch(names, entry.key.removeprefix(folder)):
+                return entry.key
+    return None
 
 
 def begin(store: Store, run: Mapping[str, Any]) -> None:
@@ -111,12 +126,17 @@ def refuse_other(store: Store, old: Mapping[str, Any], new: Mapping[str, Any]) -
     """Raise UsageError, with the first differences, unless both are the same run."""
     if old["run"] == new["run"]:
         return
+    if old["recipe"].get("version") != new["recipe"]["version"]:
+        raise UsageError(
+            f"the training in {store.location} was begun by another version of this software: "
+            "start anew with --overwrite, or in another output"
+        )
     differences = _differences(old["recipe"], new["recipe"]) or [
         f"the data set {one['location']} has changed"
         for one, two in zip(old["data"], new["data"], strict=False)
         if one["fingerprint"] != two["fingerprint"]
     ]
-    told = "; ".join(differences[:_TOLD]) or "it is of another version"
+    told = "; ".join(differences[:_TOLD])
     raise UsageError(
         f"--resume goes on with the same training alone, and the one in {store.location} differs: "
         f"{told}"

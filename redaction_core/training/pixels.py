@@ -221,7 +221,8 @@ class SourcePixels:
                     pixels = np.stack([_luma(each) for each in pixels])
                 file.write(pixels.data)
                 yield from map(_short, batch["image_id"].take(pa.array(among)).to_pylist())
-        except (pa.ArrowException, InputError, LookupError) as error:
+        # Damaged Parquet comes as any of these, and is no trouble of the cache.
+        except (pa.ArrowException, InputError, LookupError, ValueError) as error:
             raise self._changed(part) from error
 
     def _read(self, part: Part) -> bytes:

@@ -71,7 +71,9 @@ class Records:
         self.history(history)
         if restored:
             heading = f"{self._heading}: validation images after epoch {last.epoch}"
-            self._put(f"{SAMPLES}epoch-{last.epoch:04}.png", lambda: samples_png(heading, restored))
+            self._draw(
+                f"{SAMPLES}epoch-{last.epoch:04}.png", lambda: samples_png(heading, restored)
+            )
         if self._events is not None:
             try:
                 self._events.epoch(last)
@@ -84,7 +86,7 @@ class Records:
     def history(self, history: History) -> None:
         """Write the figures and curves of all epochs."""
         self._put(HISTORY, history.to_bytes)
-        self._put(CURVES, lambda: curves_png(history, self._heading))
+        self._draw(CURVES, lambda: curves_png(history, self._heading))
 
     def close(self, *, finished: bool) -> None:
         """End the event file, and MLflow's run as finished or failed."""
@@ -97,6 +99,20 @@ class Records:
 
     def _put(self, key: str, content: Callable[[], bytes]) -> None:
         self._send(key, lambda: self._output.put(key, content()))
+
+    def _draw(self, key: str, picture: Callable[[], bytes]) -> None:
+        """Put a picture that no training is to fail for."""
+
+        def write() -> None:
+            try:
+                data = picture()
+            except (ArithmeticError, LookupError, OSError, RuntimeError, ValueError) as error:
+                reason = " ".join(str(error).split())[:200]
+                self._say(f"{key} cannot be drawn, training goes on: {reason}")
+            else:
+                self._output.put(key, data)
+
+        self._send(key, write)
 
     def _no_events(self, error: OSError) -> None:
         self._events = None

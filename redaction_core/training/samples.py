@@ -5,9 +5,9 @@ from __future__ import annotations
 import hashlib
 import json
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
-from typing import Final
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 import numpy.typing as npt
@@ -16,12 +16,15 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from redaction_core.commits.layout import IMAGES, SUCCESS, shard_of_part
-from redaction_core.errors import InputError, ObjectMissingError, UsageError
+from redaction_core.errors import InputError, ObjectMissingError, StorageError, UsageError
 from redaction_core.storage import Store, open_store
 from redaction_core.training.order import CHOICE
 
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
 _SUMMARY: Final = "dataset.json"
-_COLUMNS: Final = ["split", "duplicate_of"]
+_COLUMNS: Final = ["split", "duplicate_of", "source_sha256"]
 _READERS: Final = 8
 _READ_AHEAD: Final = 64  # parts
 _TOGETHER: Final = 16  # rows
@@ -44,6 +47,12 @@ class Rows:
     """Number of the part of each row."""
     rows: npt.NDArray[np.int32]
     """Place of each row in its part."""
+    sources: npt.NDArray[np.uint64]
+    """First bytes of the hash of each row's source file."""
+
+    def __getitem__(self, chosen: npt.NDArray[Any]) -> Rows:
+        """Give some of them, by number or by whether they are chosen."""
+        return Rows(parts=self.parts[chosen], rows=self.rows[chosen], sources=self.sources[chosen])
 
     def __len__(self) -> int:
         """Count the rows."""
@@ -84,14 +93,14 @@ def read_samples(location: str) -> Samples:
     side, channels = _image_shape(store)
     keys = (entry.key for entry in store.list(IMAGES) if shard_of_part(entry.key) >= 0)
     parts: list[Part] = []
-    found: dict[str, list[tuple[npt.NDArray[np.int32], npt.NDArray[np.int32]]]]
-    found = {"train": [], "val": []}
+    found: dict[str, list[Rows]] = {"train": [], "val": []}
     with ThreadPoolExecutor(_READERS) as readers:
         while some := list(islice(keys, _READ_AHEAD)):
             for key, table in zip(some, readers.map(lambda key: _read(store, key), some)):  # noqa: B905
                 for split, rows in found.items():
                     used = np.flatnonzero(_usable(table, split)).astype(np.int32)
-                    rows.append((np.full(len(used), len(parts), np.int32), used))
+                    part = np.full(len(used), len(parts), np.int32)
+                    rows.append(Rows(parts=part, rows=used, sources=_sources(table, used)))
                 parts.append(Part(key=key, rows=len(table)))
     samples = Samples(
         store=store,
@@ -106,6 +115,17 @@ def read_samples(location: str) -> Samples:
     return samples
 
 
+def read_all(locations: Iterable[str]) -> tuple[Samples, ...]:
+    """Read the indexes of several data sets that are learnt from together, as `read_samples`.
+
+    What is made of a file that any of them trains on is validated on in none: a data set keeps its
+    own splits apart, but knows nothing of another one's.
+    """
+    found = [read_samples(location) for location in locations]
+    learnt = np.concatenate([np.empty(0, np.uint64), *(each.train.sources for each in found)])
+    return tuple(replace(each, val=each.val[~np.isin(each.val.sources, learnt)]) for each in found)
+
+
 def some_rows(rows: Rows, count: int, seed: int) -> Rows:
     """Choose up to `count` rows of many parts, but not one of each, as parts are read whole."""
     rng = np.random.default_rng((CHOICE, seed))
@@ -113,7 +133,7 @@ def some_rows(rows: Rows, count: int, seed: int) -> Rows:
     place_in_part = np.arange(len(rows)) - np.searchsorted(rows.parts, rows.parts)
     # The first 16 of every part in turn, then the next 16.
     chosen = np.sort(np.lexsort((turns, place_in_part // _TOGETHER))[:count])
-    return Rows(parts=rows.parts[chosen], rows=rows.rows[chosen])
+    return rows[chosen]
 
 
 def _image_shape(store: Store) -> tuple[int, int]:
@@ -142,7 +162,10 @@ def _read(store: Store, key: str) -> pa.Table:
     try:
         with store.open(key) as file, pq.ParquetFile(file, pre_buffer=True) as part:
             return part.read(_COLUMNS).select(_COLUMNS)
-    except (pa.ArrowException, InputError, KeyError) as error:
+    except StorageError:
+        raise
+    # Damaged Parquet comes as any of these.
+    except (pa.ArrowException, InputError, KeyError, OSError, ValueError) as error:
         raise _damaged(store, key) from error
 
 
@@ -151,10 +174,18 @@ def _usable(table: pa.Table, split: str) -> npt.NDArray[np.bool_]:
     return np.asarray(pc.fill_null(chosen, fill_value=False).to_numpy(), bool)
 
 
-def _rows(found: list[tuple[npt.NDArray[np.int32], npt.NDArray[np.int32]]]) -> Rows:
-    parts, rows = zip(*found, strict=True) if found else ((), ())
+def _sources(table: pa.Table, rows: npt.NDArray[np.int32]) -> npt.NDArray[np.uint64]:
+    hashes = table["source_sha256"].take(pa.array(rows)).to_pylist()
+    return np.array([int(found[:16], 16) for found in hashes], np.uint64)
+
+
+def _rows(found: list[Rows]) -> Rows:
     none = np.empty(0, np.int32)
-    return Rows(parts=np.concatenate([none, *parts]), rows=np.concatenate([none, *rows]))
+    return Rows(
+        parts=np.concatenate([none, *(each.parts for each in found)]),
+        rows=np.concatenate([none, *(each.rows for each in found)]),
+        sources=np.concatenate([none.astype(np.uint64), *(each.sources for each in found)]),
+    )
 
 
 def _damaged(store: Store, key: str) -> UsageError:

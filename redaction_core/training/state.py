@@ -82,7 +82,7 @@ class Checkpoints:
         steps = {int(match[1]) for key, match in names.items() if key.endswith(".json")}
         kept = sorted(step for step in steps if step <= newest)[-_KEPT:]
         # Of newer ones, which another writer may be at, nothing is touched.
-        old = [key for key, match in names.items() if int(match[1]) < kept[0]]
+        old = [key for key, match in names.items() if kept and int(match[1]) < kept[0]]
         # What names weights goes before them.
         self._store.delete(sorted(old, key=lambda key: (not key.endswith(".json"), key)))
 
@@ -114,11 +114,6 @@ class Checkpoints:
             raise ValueError("its weights are damaged")
         load(weights)
         return Checkpoint(step=int(told["step"]), weights=weights, record=told["record"])
-
-    def remove(self) -> None:
-        """Remove all of them, and nothing else."""
-        ours = [entry.key for entry in self._list() if _NAME.fullmatch(entry.key)]
-        self._store.delete(sorted(ours, key=lambda key: (not key.endswith(".json"), key)))
 
     def _list(self) -> list[Any]:
         return list(self._store.list(CHECKPOINTS, missing_ok=True))

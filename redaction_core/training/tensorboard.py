@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import tempfile
 from pathlib import Path
-from typing import TYPE_CHECKING, Final, Self
+from typing import TYPE_CHECKING, Final
 
 from redaction_core.training.history import figures_of_epoch
 
@@ -52,14 +52,6 @@ class EventFiles:
         """End the file, and remove it from this machine."""
         self._writer.close()
         self._folder.cleanup()
-
-    def __enter__(self) -> Self:
-        """Give itself."""
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        """Close."""
-        self.close()
 
     def _add(self, name: str, value: float, step: int) -> None:
         self._writer.add_scalar(plain_name(name), value, step)

@@ -162,3 +162,10 @@ def test_no_scales_may_be_drawn() -> None:
 def test_other_scales_are_refused_in_one_line(text: str) -> None:
     with pytest.raises(UsageError, match=r"\Ascale .*\Z"):
         ScaleMixture.parse(["1", text])
+
+
+@pytest.mark.parametrize("text", ["pixels:0.9996", "box:0.9999", "freeform:0.5-0.9999"])
+def test_what_stands_for_a_range_can_be_read_again(text: str) -> None:
+    (middle,) = RedactionMixture.parse([text]).fixed
+
+    assert parse(str(middle)) == middle

@@ -5,6 +5,7 @@ import json
 import math
 import sys
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -238,10 +239,10 @@ def copied(events: EventFiles, folder: Path) -> None:
 
 
 def test_steps_that_a_resumed_run_repeats_are_seen_once(tmp_path: Path) -> None:
-    with EventFiles(first_step=1) as events:
+    with closing(EventFiles(first_step=1)) as events:
         tell_steps(events, 1, 5, 1.0)
         copied(events, tmp_path / "all")
-    with EventFiles(first_step=4) as events:
+    with closing(EventFiles(first_step=4)) as events:
         tell_steps(events, 4, 6, 2.0)
         copied(events, tmp_path / "all")
     assert len(list((tmp_path / "all").iterdir())) == 2
@@ -250,7 +251,7 @@ def test_steps_that_a_resumed_run_repeats_are_seen_once(tmp_path: Path) -> None:
 
 
 def test_event_files_can_be_read_while_they_grow(tmp_path: Path) -> None:
-    with EventFiles(first_step=1) as events:
+    with closing(EventFiles(first_step=1)) as events:
         tell_steps(events, 1, 2, 1.0)
         copied(events, tmp_path / "a")
         events.epoch(epoch(1, step=2))

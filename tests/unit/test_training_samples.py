@@ -11,7 +11,7 @@ import pytest
 
 from redaction_core.errors import UsageError
 from redaction_core.storage import open_store
-from redaction_core.training.samples import Rows, read_samples, some_rows
+from redaction_core.training.samples import Rows, read_all, read_samples, some_rows
 from tests.unit.training_sets import noise_images, write_data_set
 
 
@@ -102,7 +102,11 @@ def test_what_is_no_data_set_is_refused_in_one_line(tmp_path: Path, damage: str,
 @pytest.mark.parametrize("count", [0, 1, 15, 16, 40, 100, 1000])
 def test_some_rows_are_spread_over_parts_but_not_thinly(count: int) -> None:
     parts = np.repeat(np.arange(12, dtype=np.int32), [0, 40, 3, 40, 40, 0, 1, 40, 40, 40, 40, 40])
-    rows = Rows(parts=parts, rows=np.arange(len(parts), dtype=np.int32))
+    rows = Rows(
+        parts=parts,
+        rows=np.arange(len(parts), dtype=np.int32),
+        sources=np.arange(len(parts), dtype=np.uint64),
+    )
     chosen = some_rows(rows, count, seed=3)
     assert len(chosen) == min(count, len(rows))
     # In order, and none twice.
@@ -118,4 +122,35 @@ def test_some_rows_are_spread_over_parts_but_not_thinly(count: int) -> None:
 
 def test_no_rows_give_none() -> None:
     none = np.empty(0, np.int32)
-    assert len(some_rows(Rows(parts=none, rows=none), 5, seed=0)) == 0
+    empty = Rows(parts=none, rows=none, sources=none.astype(np.uint64))
+
+    assert len(some_rows(empty, 5, seed=0)) == 0
+
+
+def test_what_one_data_set_learns_another_does_not_validate_on(tmp_path: Path) -> None:
+    """The same files at two sizes: each set has splits of its own."""
+    images = noise_images(6, 16)
+    write_data_set(str(tmp_path / "one"), images, splits=["train"] * 4 + ["val"] * 2)
+    write_data_set(
+        str(tmp_path / "two"), images, splits=["val", "val", "train", "val", "train", "val"]
+    )
+
+    one, two = read_all(str(tmp_path / name) for name in ("one", "two"))
+
+    alone = read_samples(str(tmp_path / "two"))
+    assert (len(one.train), len(two.train), len(alone.val)) == (4, 2, 4)
+    # The fifth image is learnt from in the second set, the first two and the fourth in the first.
+    assert len(one.val) == len(two.val) == 1
+    assert one.val.sources.tolist() == two.val.sources.tolist()
+    assert not set(two.val.sources.tolist()) & set(one.train.sources.tolist())
+
+
+def test_damaged_parquet_is_one_line(tmp_path: Path) -> None:
+    write_data_set(str(tmp_path / "set"), noise_images(3, 16))
+    (part,) = (tmp_path / "set" / "images").iterdir()
+    data = bytearray(part.read_bytes())
+    data[-40:-8] = b"\xff" * 32
+    part.write_bytes(data)
+
+    with pytest.raises(UsageError, match="is damaged: make the data set again"):
+        read_samples(str(tmp_path / "set"))

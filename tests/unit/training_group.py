@@ -22,7 +22,7 @@ from redaction_core.training.batches import Batch
 from redaction_core.training.group import Group
 from redaction_core.training.output import MODEL, Data, describe, digest
 from redaction_core.training.recipe import Recipe, Source
-from redaction_core.training.samples import read_samples
+from redaction_core.training.samples import read_all
 from redaction_core.training.session import Session, run_session
 
 ARCHITECTURES = {"enhancer": {"width": 8, "blocks": 1}, "redacto": {"width": 8, "blocks": 1}}
@@ -55,7 +55,7 @@ def session_of(
     )
     own = {key: changes.pop(key) for key in list(changes) if key in Session.__dataclass_fields__}
     recipe = replace(found, **changes)
-    samples = tuple(read_samples(source.location) for source in recipe.sources)
+    samples = read_all(source.location for source in recipe.sources)
     data_sets = [Data.of(each) for each in samples]
     given: dict[str, Any] = {
         "recipe": recipe,
@@ -70,7 +70,7 @@ def session_of(
 
 def note_run(session: Session) -> None:
     """Write run.json, as the command does."""
-    data = [Data.of(read_samples(source.location)) for source in session.recipe.sources]
+    data = [Data.of(each) for each in session.samples]
     open_store(session.output).put("run.json", json.dumps(describe(session.recipe, data)).encode())
 
 
@@ -162,6 +162,7 @@ def _member(session: Session, rank: int, world: int, folder: Path) -> None:
             module,
             find_unused_parameters=True,
             gradient_as_bucket_view=True,
+            forward_sync_buffers=False,
         )
 
     told = Told()

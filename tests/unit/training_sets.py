@@ -24,7 +24,7 @@ def write_data_set(
     """
     given = splits or ["val" if number % 4 == 3 else "train" for number in range(len(images))]
     inputs = {
-        f"{prefix}{number:04}": Given(pixels=image, split=split)
+        f"{prefix}{number:04}": Given(data=image.tobytes(), pixels=image, split=split)
         for number, (image, split) in enumerate(zip(images, given, strict=True))
     }
     color = "gray" if images[0].ndim == 2 else "rgb"
