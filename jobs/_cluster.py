@@ -24,6 +24,8 @@ def join_cluster() -> None:
     _prepare()
     import ray
 
+    if ray.is_initialized():
+        return
     quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
     context: Any  # Ray declares the base class alone
     if joins_a_cluster():

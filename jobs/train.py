@@ -80,7 +80,7 @@ class Train:
     """Error that is made small; laplacian: as published, weighted by detail; balanced: mse, and its
     logarithm; default: mae for enhancers, balanced for redacto, mse for its baseline."""
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
-    """What the network computes in; auto: bfloat16 where the device gains from it."""
+    """What the network computes in; auto: bfloat16 on GPUs, and on processors that gain from it."""
     learning_rate: float = 1e-3
     """Learning rate at its highest."""
     warmup: float = 0.02
@@ -204,10 +204,26 @@ def _join(config: Train) -> Any:  # noqa: ANN401 - of a module that loads Ray
     from jobs._cluster import join_cluster
 
     join_cluster()
-    from jobs._training import has_gpus, size_crew
+    from jobs._training import size_crew
 
-    gpu = config.device == "gpu" or (config.device is None and has_gpus())
+    gpu = _on_gpus(config)
     return size_crew(worker_range(config.workers), config.cpus_per_worker, gpu=gpu)
+
+
+def _on_gpus(config: Train) -> bool:
+    """Say where workers will compute; a cluster that is up already is asked."""
+    import torch
+
+    from jobs._cluster import join_cluster, joins_a_cluster
+
+    if config.device is not None:
+        return config.device == "gpu"
+    if not joins_a_cluster():
+        return torch.cuda.is_available()
+    join_cluster()
+    from jobs._training import has_gpus
+
+    return has_gpus()
 
 
 def _precision(config: Train, earlier: Mapping[str, Any] | None) -> Precision:
@@ -224,7 +240,7 @@ def _precision(config: Train, earlier: Mapping[str, Any] | None) -> Precision:
     # A handful of channels learn less from numbers of eight bits.
     if config.network == "redacto-baseline":
         return "float32"
-    if config.device == "gpu":
+    if _on_gpus(config):
         return "bfloat16"
     best = best_precision(torch.device("cpu"))
     return "bfloat16" if best == torch.bfloat16 else "float32"

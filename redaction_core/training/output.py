@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any, Final, Self
 
@@ -47,6 +47,8 @@ class Data:
     side: int
     """Pixels a side of every image."""
     channels: int
+    transform: Mapping[str, Any] = field(default_factory=dict)
+    """What made images of sources."""
 
     @classmethod
     def of(cls, samples: Samples) -> Self:
@@ -58,6 +60,7 @@ class Data:
             val=len(samples.val),
             side=samples.side,
             channels=samples.channels,
+            transform=samples.transform,
         )
 
 

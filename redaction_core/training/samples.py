@@ -21,7 +21,7 @@ from redaction_core.storage import Store, open_store
 from redaction_core.training.order import CHOICE
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
 
 _SUMMARY: Final = "dataset.json"
 _COLUMNS: Final = ["split", "duplicate_of", "source_sha256"]
@@ -73,6 +73,8 @@ class Samples:
     """Pixels a side of every image."""
     channels: int
     """1 (gray) or 3 (RGB)."""
+    transform: Mapping[str, Any]
+    """What made images of sources, as `dataset.json` has it."""
 
     @property
     def fingerprint(self) -> str:
@@ -90,7 +92,7 @@ def read_samples(location: str) -> Samples:
         StorageError: storage fails.
     """
     store = open_store(location)
-    side, channels = _image_shape(store)
+    side, channels, transform = _image_shape(store)
     keys = (entry.key for entry in store.list(IMAGES) if shard_of_part(entry.key) >= 0)
     parts: list[Part] = []
     found: dict[str, list[Rows]] = {"train": [], "val": []}
@@ -109,6 +111,7 @@ def read_samples(location: str) -> Samples:
         val=_rows(found["val"]),
         side=side,
         channels=channels,
+        transform=transform,
     )
     if not len(samples.train):
         raise UsageError(f"{store.location} has no images to train on (none in the split 'train')")
@@ -136,7 +139,7 @@ def some_rows(rows: Rows, count: int, seed: int) -> Rows:
     return rows[chosen]
 
 
-def _image_shape(store: Store) -> tuple[int, int]:
+def _image_shape(store: Store) -> tuple[int, int, Mapping[str, Any]]:
     """Give pixels a side and channels, as the data set says itself."""
     try:
         if not store.exists(SUCCESS):
@@ -155,7 +158,7 @@ def _image_shape(store: Store) -> tuple[int, int]:
         raise _damaged(store, _SUMMARY) from error
     if not isinstance(side, int) or side < 1:
         raise _damaged(store, _SUMMARY)
-    return side, channels
+    return side, channels, transform
 
 
 def _read(store: Store, key: str) -> pa.Table:
