@@ -43,6 +43,8 @@ def best_precision(device: torch.device) -> torch.dtype:
 
 def undoes_blur(model: Model) -> bool:
     """Whether the network was trained to undo blur, as far as its config says for what it was."""
+    if model.name in FILLS_HOLES:
+        return False
     training = model.config.get("training")
     texts = training.get("redactions") if isinstance(training, dict) else None
     return not isinstance(texts, list) or any(str(text).startswith("blur:") for text in texts)

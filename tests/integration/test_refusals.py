@@ -26,7 +26,7 @@ def inputs(tmp_path: Path) -> None:
         (("--input", "{}/in", "--output", "{}/in/out"), 2, "lie in each other"),
         (("--input", "{}/in", "--output", "{}/file"), 2, "not a folder"),
         (("--input", "{}/in", "--output", "{}/out", "--model", "{}/none"), 2, "none"),
-        (("--input", "{}/in", "--output", "{}/out", "--redact", "blur:2"), 2, "undoes blur"),
+        (("--input", "{}/in", "--output", "{}/out", "--redact", "blur:9"), 2, "a sigma of 0.5 to 8"),
         (("--input", "{}/in", "--output", "{}/out", "--shard-size", "0"), 2, "--shard-size"),
         (("--input", "{}/in", "--output", "s3://no-such-bucket/x"), 2, "no such bucket"),
         (("--input", "s3://no-such-bucket/x", "--output", "{}/out"), 2, "no such bucket"),
