@@ -218,6 +218,25 @@ def test_neighbours_in_the_batch_make_no_difference(
     assert close(single, filled)
 
 
+def assert_pieces_equal_the_whole(
+    monkeypatch: pytest.MonkeyPatch,
+    enhancer: Restorer,
+    images: list[Tensor],
+    how: Pixelate | Blur,
+) -> None:
+    """Restore images of 300x520 at once, and in 3 x 5 tiles."""
+    sizes: list[tuple[int, ...]] = []
+    enhancer.network.register_forward_pre_hook(lambda _, given: sizes.append(given[0].shape))
+
+    whole = enhancer.enhance(images, how)
+    monkeypatch.setattr("redaction_core.inference._TILE", 104)
+    pieces = enhancer.enhance(images, how)
+
+    assert sizes[0] == (1, 1, 300, 520)
+    assert len(sizes) == 1 + 3 * 5
+    assert close(pieces, whole)
+
+
 @pytest.mark.parametrize("block", [4, 13])
 @pytest.mark.parametrize("channels", [1, 3])
 def test_a_large_image_in_pieces_equals_the_whole(
@@ -230,16 +249,8 @@ def test_a_large_image_in_pieces_equals_the_whole(
     wild(network)
     model = Model(name="enhancer", network=network, sha256="", config={})
     enhancer = Restorer(model, device=CPU, precision=torch.float32)
-    sizes: list[tuple[int, ...]] = []
-    enhancer.network.register_forward_pre_hook(lambda _, given: sizes.append(given[0].shape))
 
-    whole = enhancer.enhance(images, how)
-    monkeypatch.setattr("redaction_core.inference._TILE", 104)
-    pieces = enhancer.enhance(images, how)
-
-    assert sizes[0] == (1, 1, 300, 520)
-    assert len(sizes) == 1 + 3 * 5
-    assert close(pieces, whole)
+    assert_pieces_equal_the_whole(monkeypatch, enhancer, images, how)
 
 
 @pytest.mark.parametrize("sigma", [0.5, 2, 8])
@@ -250,16 +261,8 @@ def test_a_large_blurred_image_in_pieces_equals_the_whole(
     how = Blur(sigma=sigma)
     images = list(redact(how, blurry(1, channels, 300, 520), [""]).images_u8)
     enhancer = untrained()
-    sizes: list[tuple[int, ...]] = []
-    enhancer.network.register_forward_pre_hook(lambda _, given: sizes.append(given[0].shape))
 
-    whole = enhancer.enhance(images, how)
-    monkeypatch.setattr("redaction_core.inference._TILE", 104)
-    pieces = enhancer.enhance(images, how)
-
-    assert sizes[0] == (1, 1, 300, 520)
-    assert len(sizes) == 1 + 3 * 5
-    assert close(pieces, whole)
+    assert_pieces_equal_the_whole(monkeypatch, enhancer, images, how)
 
 
 @pytest.mark.parametrize("size", [(9, 11), (40, 40)])
