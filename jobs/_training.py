@@ -39,8 +39,6 @@ from redaction_core.training.output import SUCCESS
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from torch import nn
-
     from redaction_core.training.batches import Batch
     from redaction_core.training.session import Session
 
@@ -215,29 +213,15 @@ def _keep_memory() -> None:
 def _train(
     session: Session, rank: int, world: int, tell: Callable[[Mapping[str, Any]], None]
 ) -> None:
-    from torch.nn.parallel import DistributedDataParallel
-
     from redaction_core.training.group import Group
     from redaction_core.training.session import run_session
 
-    def wrap(module: nn.Module) -> nn.Module:
-        if world == 1:
-            return module
-        return DistributedDataParallel(
-            module,
-            # A step may use one branch of a network alone.
-            find_unused_parameters=True,
-            gradient_as_bucket_view=True,
-            forward_sync_buffers=False,  # they never change
-        )
-
-    device = ray.train.torch.get_device()
-    group = Group(rank=rank, world=world, device=device)
+    group = Group(rank=rank, world=world, device=ray.train.torch.get_device())
     if trace := os.environ.get(TRACE):
         with _Trace(Path(trace), rank) as noted:
-            run_session(session, group, tell=tell, wrap=wrap, seen=noted)
+            run_session(session, group, tell=tell, seen=noted)
     else:
-        run_session(session, group, tell=tell, wrap=wrap)
+        run_session(session, group, tell=tell)
 
 
 class _Trace:

@@ -168,8 +168,26 @@ def redact(redaction: Redaction, images_u8: Tensor, keys: Sequence[str], seed: i
         case Blur(sigma=sigma):
             return Redacted(_blur(images_u8, sigma), None)
         case Box() | Freeform() | Scattered():
-            hidden = _hidden(redaction, images_u8, keys, seed)
+            hidden = hidden_pixels(redaction, images_u8.shape, keys, seed).to(images_u8.device)
             return Redacted(images_u8.masked_fill(hidden, HIDDEN_U8), hidden)
+
+
+def hidden_pixels(how: Hiding, shape: Sequence[int], keys: Sequence[str], seed: int = 0) -> Tensor:
+    """Draw the hidden pixels of images (N, C, H, W): bool (N, 1, H, W), on the CPU.
+
+    `keys` has one name an image; random places derive from it and the seed alone.
+    """
+    hidden = np.zeros((shape[0], 1, *shape[-2:]), np.bool_)
+    for mask, key in zip(hidden[:, 0], keys, strict=True):
+        digest = hashlib.sha256(f"{seed}:{key}".encode()).digest()
+        match how:
+            case Box():
+                _box(how, mask, digest)
+            case Freeform(fraction=fraction):
+                draw_strokes(mask, _share(mask, fraction), digest)
+            case Scattered(fraction=fraction):
+                _scatter(mask, _share(mask, fraction), digest)
+    return torch.from_numpy(hidden)
 
 
 def block_means(images: Tensor, block: int) -> Tensor:
@@ -263,21 +281,6 @@ def _blur(images_u8: Tensor, sigma: float) -> Tensor:
             pair = wide.narrow(axis, radius - away, size) + wide.narrow(axis, radius + away, size)
             planes.add_(pair, alpha=weights[radius + away])
     return planes.round_().clamp_(0, 255).to(torch.uint8).reshape(images_u8.shape)
-
-
-def _hidden(how: Hiding, images: Tensor, keys: Sequence[str], seed: int) -> Tensor:
-    # Drawn where the processor is at home, and moved once.
-    hidden = np.zeros((len(images), 1, *images.shape[-2:]), np.bool_)
-    for mask, key in zip(hidden[:, 0], keys, strict=True):
-        digest = hashlib.sha256(f"{seed}:{key}".encode()).digest()
-        match how:
-            case Box():
-                _box(how, mask, digest)
-            case Freeform(fraction=fraction):
-                draw_strokes(mask, _share(mask, fraction), digest)
-            case Scattered(fraction=fraction):
-                _scatter(mask, _share(mask, fraction), digest)
-    return torch.from_numpy(hidden).to(images.device)
 
 
 def _share(mask: Mask, fraction: float) -> int:

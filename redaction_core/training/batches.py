@@ -19,7 +19,7 @@ from torch import Tensor
 from redaction_core.errors import StorageError, UsageError
 from redaction_core.mixture import RedactionMixture, ScaleMixture
 from redaction_core.models import FILLS_HOLES
-from redaction_core.redaction import Redaction
+from redaction_core.redaction import Hiding, Redaction, hidden_pixels
 from redaction_core.training.ahead import ahead
 from redaction_core.training.cache import FileCache, own_folder
 from redaction_core.training.crops import Crops
@@ -56,6 +56,8 @@ class Batch:
     """One an image: random holes derive from it."""
     how: Redaction
     """What to do to all of them."""
+    hidden: Tensor | None
+    """Where that hides pixels: bool (n, 1, side, side), on the CPU."""
     total: int
     """Samples of the global batch, over all workers."""
 
@@ -193,8 +195,15 @@ class BatchLoader:
             f"{name} {planned.epoch} {repeat}"
             for name, repeat in zip(ids, planned.repeats[mine].tolist(), strict=True)
         ]
-        total = len(planned.positions)
-        return Batch(step=step, images_u8=images, keys=keys, how=how, total=total)
+        return self._made(step, images, keys, how, len(planned.positions))
+
+    def _made(
+        self, step: int, images: Tensor, keys: list[str], how: Redaction, total: int
+    ) -> Batch:
+        hidden = None
+        if isinstance(how, Hiding):
+            hidden = hidden_pixels(how, images.shape, keys, self._recipe.seed)
+        return Batch(step=step, images_u8=images, keys=keys, how=how, hidden=hidden, total=total)
 
     def _validation(self) -> Iterator[Batch]:
         number = 0
@@ -210,8 +219,7 @@ class BatchLoader:
                     images, ids = self._images(
                         self._val[source], source, positions[mine], crops[mine]
                     )
-                    total = len(positions)
-                    yield Batch(step=number, images_u8=images, keys=ids, how=how, total=total)
+                    yield self._made(number, images, ids, how, len(positions))
                     number += 1
 
     def _drawn(self, rng: np.random.Generator, source: int, total: int) -> tuple[slice, Crops]:

@@ -56,6 +56,10 @@ class FileCache:
         self._boot = _boot()
         self._touched: dict[str, float] = {}
 
+    def has(self, name: str) -> bool:
+        """Say whether a file is there."""
+        return self._path(name).exists()
+
     def path(self, name: str) -> Path | None:
         """Say where a file is, and that it is used; None when it is not there (any more)."""
         path = self._path(name)
@@ -80,7 +84,7 @@ class FileCache:
             with _claimed(half) as descriptor:
                 if descriptor is None:
                     return False
-                if self._path(name).exists():
+                if self.has(name):
                     half.unlink()
                     return True
                 try:

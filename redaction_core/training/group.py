@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch import distributed as dist
+from torch.nn.parallel import DistributedDataParallel
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -21,6 +22,18 @@ class Group:
     def leads(self) -> bool:
         """Whether this worker is the one that writes and tells."""
         return self.rank == 0
+
+    def averaged(self, module: nn.Module) -> nn.Module:
+        """Wrap a module so that its gradients are means over the workers; all must call it."""
+        if self.world == 1:
+            return module
+        return DistributedDataParallel(
+            module,
+            # A step may use one branch of a network alone.
+            find_unused_parameters=True,
+            gradient_as_bucket_view=True,
+            forward_sync_buffers=False,  # they never change
+        )
 
     def sum(self, values: Tensor) -> Tensor:
         """Add up what every worker gives; all must call it."""

@@ -161,14 +161,17 @@ class Loop:
         return bool(patience and best and len(epochs) - best.epoch >= patience)
 
     def _step(self, objective: nn.Module, batch: Batch) -> None:
-        images, keys = batch.images_u8, batch.keys
+        images, hidden = batch.images_u8, batch.hidden
         counted = len(images) > 0
         if not counted:
             # The others wait for this worker; an image that does not count takes it along.
-            images, keys = images.new_full((1, *images.shape[1:]), _GRAY), [""]
-        images = images.to(self._group.device, non_blocking=True)
+            images = images.new_full((1, *images.shape[1:]), _GRAY)
+            hidden = None if hidden is None else hidden.new_ones((1, *hidden.shape[1:]))
+        device = self._group.device
+        images = images.to(device, non_blocking=True)
+        hidden = None if hidden is None else hidden.to(device, non_blocking=True)
         self._trainer.step(
-            lambda: objective(images, keys, batch.how),
+            lambda: objective(images, batch.how, hidden),
             (self._trainer.steps + 1) / self._loader.steps,
             total=batch.total,
             world=self._group.world,
@@ -235,7 +238,6 @@ class Loop:
             self._loader.validation(),
             redactions=[str(how) for how in RedactionMixture.parse(recipe.redactions).fixed],
             loss=recipe.loss,
-            seed=recipe.seed,
             device=self._group.device,
             precision=recipe.precision,
         )

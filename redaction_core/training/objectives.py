@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import torch
 from torch import Tensor, nn
 
@@ -11,21 +9,12 @@ from redaction_core import losses
 from redaction_core.models.redacto import halved, masked_pyramid
 from redaction_core.redaction import Redaction, redact
 
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
 _COARSE_WEIGHT = 0.25
 _SCALE_WEIGHT = 0.01
 
 
-def losses_of(  # noqa: PLR0913 - all by name
-    network: nn.Module,
-    images_u8: Tensor,
-    keys: Sequence[str],
-    how: Redaction,
-    *,
-    loss: str,
-    seed: int,
+def losses_of(
+    network: nn.Module, images_u8: Tensor, how: Redaction, hidden: Tensor | None, *, loss: str
 ) -> Tensor:
     """Redact images, restore them, and compare: one loss a sample, (n,), differentiable.
 
@@ -34,17 +23,16 @@ def losses_of(  # noqa: PLR0913 - all by name
     Args:
         network: of `models.BUILDERS`, perhaps wrapped; takes what the redaction leaves.
         images_u8: clean, uint8 (n, C, H, W), on the network's device.
-        keys: one an image; random places derive from it and the seed.
         how: the redaction of all of them.
+        hidden: where that hides pixels: bool (n, 1, H, W).
         loss: a key of `losses.ERRORS`.
-        seed: the run's.
 
     """
-    redacted = redact(how, images_u8, keys, seed)
     target = images_u8.float() / 255
-    if redacted.hidden is not None:
+    if hidden is not None:
         # Gray is three equal colours.
-        return _fill(network, target.expand(-1, 3, -1, -1), redacted.hidden, loss)
+        return _fill(network, target.expand(-1, 3, -1, -1), hidden, loss)
+    redacted = redact(how, images_u8, ())
     estimate = network(redacted.images_u8.float() / 255, how)
     value = _value(losses.mean_of(losses.ERRORS[loss](estimate.image, target)), loss)
     if estimate.log_scale is not None:

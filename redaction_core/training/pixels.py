@@ -141,18 +141,20 @@ class SourcePixels:
                 raise StorageError("stopped while images were decoded")
 
     def _opened(self, number: int) -> _Block | None:
-        """Open a file, or give the one that is open, which is good even when it was removed."""
+        """Open a file, or give the one that is open; None when it is not there (any more)."""
         with self._lock:
             path = self._cache.path(self._name(number))
+            if path is None:
+                self._open.pop(number, None)
+                return None
             block = self._open.get(number)
-            if block is None and path is not None:
+            if block is None:
                 try:
                     block = self._block(number, np.memmap(path, np.uint8, "r"))
                 except FileNotFoundError:  # removed since we looked
                     return None
-            if block is not None:
-                self._open[number] = block
-                self._open.move_to_end(number)
+            self._open[number] = block
+            self._open.move_to_end(number)
             if len(self._open) > _OPEN:
                 self._open.popitem(last=False)
             return block
@@ -188,7 +190,15 @@ class SourcePixels:
             else:
                 if end:
                     self._told = False
+                self._forget_removed()
                 return made
+
+    def _forget_removed(self) -> None:
+        """Close files that had to make room: they take it up for as long as they are open."""
+        with self._lock:
+            for number in list(self._open):
+                if not self._cache.has(self._name(number)):
+                    del self._open[number]
 
     def _write(self, number: int, file: BinaryIO) -> None:
         chosen = slice(self._starts[number], self._starts[number + 1])

@@ -27,7 +27,7 @@ from redaction_core.training.publishing import Publisher
 from redaction_core.training.state import Checkpoints
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Mapping
 
     from redaction_core.redaction import Redaction
     from redaction_core.training.batches import Batch
@@ -61,14 +61,11 @@ class _Objective(nn.Module):
     def __init__(self, network: nn.Module, recipe: Recipe) -> None:
         super().__init__()
         self.network = network
-        self._loss, self._seed = recipe.loss, recipe.seed
+        self._loss = recipe.loss
 
-    def forward(self, images_u8: Tensor, keys: Sequence[str], how: Redaction) -> Tensor:
+    def forward(self, images_u8: Tensor, how: Redaction, hidden: Tensor | None) -> Tensor:
         """Give a loss a sample, (n,)."""
-        losses: Tensor = losses_of(
-            self.network, images_u8, keys, how, loss=self._loss, seed=self._seed
-        )
-        return losses
+        return losses_of(self.network, images_u8, how, hidden, loss=self._loss)
 
 
 def run_session(
@@ -76,14 +73,13 @@ def run_session(
     group: Group,
     *,
     tell: Callable[[Mapping[str, Any]], None],
-    wrap: Callable[[nn.Module], nn.Module] = lambda module: module,
     seen: Callable[[Batch], None] = lambda _: None,
 ) -> None:
     """Train from the last checkpoint to the end; returns at once when that is done already.
 
     `tell` gets news, JSON values, as it comes, from any thread: `say` (a line for people), `saved`
     (steps in the last checkpoint), `validated` (an epoch), `finished`, or else the progress.
-    `wrap` averages gradients over the group. `seen` is called with each batch of this worker
+    `seen` is called with each batch of this worker
     that has moved the weights.
 
     Raises:
@@ -133,7 +129,7 @@ def run_session(
         )
         try:
             loop.resume()
-            loop.train(wrap(_Objective(trainer.network, session.recipe)), seen)
+            loop.train(group.averaged(_Objective(trainer.network, session.recipe)), seen)
             loop.finish()
         except BaseException:
             loop.abandon()

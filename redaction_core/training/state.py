@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 CHECKPOINTS: Final = "checkpoints/"
 _NAME: Final = re.compile(r"checkpoints/step-(\d{8,})(?:\.json|-[0-9a-f]{12}\.safetensors)")
 _KEPT: Final = 2
-_MAX_BYTES: Final = 1 << 32
+_MAX_BYTES: Final = 1 << 36
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -16,7 +16,7 @@ from redaction_core.checkpoints import Model
 from redaction_core.comparison import compare
 from redaction_core.inference import Restorer, pixels_of
 from redaction_core.models import BUILDERS
-from redaction_core.redaction import Hiding, redact
+from redaction_core.redaction import HIDDEN_U8, Hiding, Redaction, redact
 from redaction_core.training.objectives import losses_of
 from redaction_core.training.sheets import Restored
 
@@ -82,7 +82,6 @@ def validate(  # noqa: PLR0913 - all by name
     *,
     redactions: Iterable[str],
     loss: Loss,
-    seed: int,
     device: torch.device,
     precision: Precision,
 ) -> Sums:
@@ -93,7 +92,6 @@ def validate(  # noqa: PLR0913 - all by name
         batches: this worker's share of each batch; may be empty.
         redactions: text forms of all redactions of the validation, alike on all workers.
         loss: of the training.
-        seed: of random places.
         device: where the network runs.
         precision: what it computes in.
 
@@ -115,9 +113,10 @@ def validate(  # noqa: PLR0913 - all by name
             continue
         text = str(batch.how)
         images = batch.images_u8.to(device)
-        for value in _losses(restorer, images, batch, loss, seed):
+        hidden = None if batch.hidden is None else batch.hidden.to(device)
+        for value in _losses(restorer, images, batch.how, hidden, loss):
             sums.put(text, "loss", value)
-        for restored in _restored(restorer, images, batch, seed):
+        for restored in _restored(restorer, images, batch.how, hidden):
             for name in MEASURES:
                 sums.put(text, name, restored.figures[name])
             if shown[text] < each:
@@ -126,7 +125,9 @@ def validate(  # noqa: PLR0913 - all by name
     return sums
 
 
-def _losses(restorer: Restorer, images: Tensor, batch: Batch, loss: Loss, seed: int) -> list[float]:
+def _losses(
+    restorer: Restorer, images: Tensor, how: Redaction, hidden: Tensor | None, loss: Loss
+) -> list[float]:
     lower = restorer.precision != torch.float32
     with (
         torch.inference_mode(),
@@ -134,23 +135,25 @@ def _losses(restorer: Restorer, images: Tensor, batch: Batch, loss: Loss, seed: 
     ):
         # As in training, where coarser images count as well.
         restorer.network.train()
-        found = losses_of(restorer.network, images, batch.keys, batch.how, loss=loss, seed=seed)
+        found = losses_of(restorer.network, images, how, hidden, loss=loss)
     restorer.network.eval()
     return [float(value) for value in found.double().cpu()]
 
 
-def _restored(restorer: Restorer, images: Tensor, batch: Batch, seed: int) -> Iterable[Restored]:
+def _restored(
+    restorer: Restorer, images: Tensor, how: Redaction, hidden: Tensor | None
+) -> Iterable[Restored]:
     """Yield what reconstruct would give; images with nothing or everything hidden it refuses."""
-    how = batch.how
-    redacted = redact(how, images, batch.keys, seed)
-    if redacted.hidden is not None:
-        results = restorer.fill(list(redacted.images_u8), list(redacted.hidden))
+    if hidden is not None:
+        redacted = images.masked_fill(hidden, HIDDEN_U8)
+        results = restorer.fill(list(redacted), list(hidden))
     elif not isinstance(how, Hiding):
-        results = restorer.enhance(list(redacted.images_u8), how)
-    seen, originals = redacted.images_u8.cpu(), images.cpu()
+        redacted = redact(how, images, ()).images_u8
+        results = restorer.enhance(list(redacted), how)
+    seen, originals = redacted.cpu(), images.cpu()
     for place, result in enumerate(results):
-        hidden = None if redacted.hidden is None else redacted.hidden[place, 0].cpu().numpy()
-        if hidden is not None and (hidden.all() or not hidden.any()):
+        holes = None if hidden is None else hidden[place, 0].cpu().numpy()
+        if holes is not None and (holes.all() or not holes.any()):
             continue
         panels = [pixels_of(image) for image in (result, seen[place], originals[place])]
         yield Restored(
@@ -158,7 +161,7 @@ def _restored(restorer: Restorer, images: Tensor, batch: Batch, seed: int) -> It
             redacted=panels[1],
             result=panels[0],
             original=panels[2],
-            figures=compare(*panels, how=how, hidden=hidden),
+            figures=compare(*panels, how=how, hidden=holes),
         )
 
 

@@ -22,7 +22,7 @@ from torch import Tensor
 
 from redaction_core.mixture import RedactionMixture, ScaleMixture
 from redaction_core.models import BUILDERS, FILLS_HOLES
-from redaction_core.redaction import Redaction
+from redaction_core.redaction import Hiding, Redaction, hidden_pixels
 from redaction_core.training.batches import BatchLoader
 from redaction_core.training.cache import FileCache
 from redaction_core.training.group import Group
@@ -198,9 +198,10 @@ def _bare(course: Course, path: Path, core: int, fused: bool, together: _Togethe
             break
         clean, names = next(batches)
         with torch.autocast("cpu", torch.bfloat16, enabled=mixed):
-            losses = losses_of(
-                network, clean, names, hows[step % len(hows)], loss=recipe.loss, seed=recipe.seed
-            )
+            how, hidden = hows[step % len(hows)], None
+            if isinstance(how, Hiding):
+                hidden = hidden_pixels(how, clean.shape, names, recipe.seed)
+            losses = losses_of(network, clean, how, hidden, loss=recipe.loss)
         loss = losses.float().mean()
         optimiser.zero_grad()
         loss.backward()

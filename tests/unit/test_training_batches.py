@@ -12,6 +12,7 @@ import pytest
 import torch
 
 from redaction_core.errors import StorageError, UsageError
+from redaction_core.redaction import redact
 from redaction_core.training import batches as batches_module
 from redaction_core.training.ahead import ahead
 from redaction_core.training.batches import Batch, BatchLoader
@@ -56,7 +57,8 @@ def recipe(sets: list[Samples], **changes: Any) -> Recipe:  # noqa: ANN401 - any
 
 def told(batch: Batch) -> tuple[Any, ...]:
     digest = hashlib.sha256(batch.images_u8.numpy().tobytes()).hexdigest()
-    return batch.step, digest, tuple(batch.keys), str(batch.how), batch.total
+    holes = None if batch.hidden is None else batch.hidden.numpy().tobytes()
+    return batch.step, digest, tuple(batch.keys), str(batch.how), batch.total, holes
 
 
 def same(one: Batch, other: Batch) -> bool:
@@ -70,6 +72,7 @@ def joined(slices: list[Batch]) -> Batch:
         images_u8=torch.cat([each.images_u8 for each in slices]),
         keys=[key for each in slices for key in each.keys],
         how=slices[0].how,
+        hidden=torch.cat([each.hidden for each in slices if each.hidden is not None]),
         total=slices[0].total,
     )
 
@@ -146,6 +149,22 @@ def test_draws_differ_from_step_to_step_and_follow_the_seed(
         for key, image in zip(batch.keys, batch.images_u8, strict=True):
             looks.setdefault(key.split()[0], set()).add(image.numpy().tobytes())
     assert sum(len(each) > 1 for each in looks.values()) > len(looks) * 0.9
+
+
+def test_holes_come_from_keys_and_seed(sets: list[Samples], cache: Path) -> None:
+    asked = recipe(sets)
+    with BatchLoader(asked, sets, folder=cache) as loader:
+        for batch in (*loader.batches(), *loader.validation()):
+            expected = redact(batch.how, batch.images_u8, batch.keys, asked.seed).hidden
+            assert expected is not None
+            assert batch.hidden is not None
+            assert torch.equal(batch.hidden, expected)
+
+
+def test_what_hides_nothing_has_no_holes(sets: list[Samples], cache: Path) -> None:
+    asked = recipe(sets, network="enhancer", redactions=("pixelate:4",))
+    with BatchLoader(asked, sets, folder=cache) as loader:
+        assert all(batch.hidden is None for batch in loader.validation())
 
 
 def test_validation_is_the_same_each_time_and_alike_for_all_redactions(

@@ -12,9 +12,8 @@ from typing import Any
 
 import torch
 from safetensors.torch import load
-from torch import Tensor, nn
+from torch import Tensor
 from torch import distributed as dist
-from torch.nn.parallel import DistributedDataParallel
 
 from redaction_core.checkpoints import load_model
 from redaction_core.storage import open_store
@@ -157,17 +156,9 @@ def _member(session: Session, rank: int, world: int, folder: Path) -> None:
         timeout=timedelta(seconds=60),
     )
 
-    def wrap(module: nn.Module) -> nn.Module:
-        return DistributedDataParallel(
-            module,
-            find_unused_parameters=True,
-            gradient_as_bucket_view=True,
-            forward_sync_buffers=False,
-        )
-
     told = Told()
     group = Group(rank=rank, world=world)
-    run_session(session, group, tell=told.tell, wrap=wrap, seen=told.note)
+    run_session(session, group, tell=told.tell, seen=told.note)
     content = {"news": told.news, "seen": told.seen}
     (folder / f"{rank}.json").write_text(json.dumps(content))
     dist.destroy_process_group()
