@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import traceback
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from redaction_core.errors import RedactionCoreError
+from jobs._command import duration
+from redaction_core.errors import CheckpointError, RedactionCoreError, StorageError, UsageError
 
 STARTS: Final = 5
 """After so many starts in a row without a new checkpoint, a run is given up."""
@@ -21,6 +23,33 @@ class Verdict:
     text: str
     trace: str | None = None
     """Of a bug."""
+
+    @classmethod
+    def of(cls, error: Exception) -> Verdict:
+        """Judge what a worker failed of."""
+        from redaction_core.inference import is_out_of_memory
+
+        if isinstance(error, RedactionCoreError):
+            return cls(kind=type(error).__name__, text=str(error))
+        if is_out_of_memory(error):
+            text = (
+                "a worker ran out of memory: go on with more workers, or start anew with a lower "
+                "--batch-size or --crop"
+            )
+            return cls(kind=UsageError.__name__, text=text)
+        text = " ".join(f"{type(error).__name__}: {error}".split())[:300]
+        return cls(kind="bug", text=text, trace=traceback.format_exc())
+
+    def error(self) -> Exception:
+        """Give what the driver is to raise."""
+        if self.trace is not None:
+            return RuntimeError(f"a worker failed:\n{self.trace}")
+        return _KINDS.get(self.kind, RedactionCoreError)(self.text)
+
+
+_KINDS: Final = {
+    kind.__name__: kind for kind in (RedactionCoreError, StorageError, UsageError, CheckpointError)
+}
 
 
 @dataclass(kw_only=True)
@@ -89,3 +118,30 @@ class Keeper:
         told = self._news
         self._news = News(verdict=told.verdict, finished=told.finished)
         return told
+
+
+def describe_progress(news: Mapping[str, Any]) -> str:
+    """Give the line for the latest progress."""
+    loss = "-" if news["loss"] is None else f"{news['loss']:.4g}"
+    workers = f", {news['workers']} workers" if news["workers"] > 1 else ""
+    return (
+        f"train: epoch {news['epoch']} of {news['epochs']}, step {news['step']} of "
+        f"{news['steps']}, loss {loss}, {news['images_per_s']:.0f} images/s{workers}, "
+        f"{duration(news['seconds_left'])} left"
+    )
+
+
+def describe_epoch(validated: Mapping[str, Any], *, best: bool) -> str:
+    """Give the line for an epoch that was validated."""
+    from redaction_core.training.history import judged_by
+
+    val = validated["val"]
+    parts = []
+    for text, row in val["redactions"].items():
+        name = judged_by(text)
+        without = "bicubic_mae" if row.get("bicubic_mae") is not None else f"baseline_{name}"
+        if row[name] is not None and row[without] is not None:
+            parts.append(f"{text} {name} {row[name]:.4f} (without a network {row[without]:.4f})")
+    loss = "none" if val["loss"] is None else f"{val['loss']:.4g}"
+    line = f"train: epoch {validated['epoch']} done, validation loss {loss}{' (best)' * best}"
+    return "; ".join([line, *parts])

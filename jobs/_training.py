@@ -12,8 +12,6 @@ import os
 import tempfile
 import threading
 import time
-import traceback
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Self
 
@@ -24,21 +22,16 @@ from ray.train.torch import TorchConfig, TorchTrainer
 from ray.train.v2.api.config import ScalingConfig  # ray.train declares its elder
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from jobs._cluster import joins_a_cluster
-from jobs._command import duration, say
-from jobs._keeper import STARTS, Keeper, News, Verdict
-from redaction_core.errors import (
-    CheckpointError,
-    RedactionCoreError,
-    StorageError,
-    UsageError,
-)
+from jobs._command import say
+from jobs._keeper import STARTS, Keeper, News, Verdict, describe_epoch, describe_progress
+from redaction_core.errors import RedactionCoreError
 from redaction_core.storage import open_store
 from redaction_core.training.output import SUCCESS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
+    from jobs._crew import Crew
     from redaction_core.training.batches import Batch
     from redaction_core.training.session import Session
 
@@ -52,39 +45,9 @@ TRACE: Final = "REDACTION_TRAINING_TRACE"
 """Environment variable: a folder in which each worker notes the samples it has learnt from."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class Crew:
-    """How many workers, and what each of them takes of the cluster."""
-
-    least: int
-    most: int
-    cpus: int
-    gpu: bool
-
-
-def size_crew(workers: tuple[int, int] | None, cpus: int | None, *, gpu: bool) -> Crew:
-    """Fill in what was left open: a worker a GPU, or a machine. Raises UsageError for too much."""
-    nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]  # type: ignore[no-untyped-call]  # Ray leaves it untyped
-    on = [node for node in nodes if node.get("GPU" if gpu else "CPU", 0) >= 1]
-    gpus = sum(int(node.get("GPU", 0)) for node in on)
-    least, most = workers or ((gpus, gpus) if gpu else (len(on), len(on)))
-    if cpus is None:
-        # All that there is, but no more than any of the machines can give to its share.
-        cores = [int(node.get("CPU", 0)) for node in on] or [1]
-        cpus = max(1, min(*cores, sum(cores) // max(1, most)))
-    rooms = (
-        min(int(node.get("CPU", 0) // cpus), int(node.get("GPU", 0)) if gpu else most)
-        for node in nodes
-    )
-    room, least = sum(rooms), max(1, least)
-    if room < least:
-        what = f"{least} workers of {cpus} CPUs" + (" and a GPU" if gpu else "")
-        if not joins_a_cluster():
-            raise UsageError(f"{what} do not fit into this machine: ask for less")
-        if workers is None:
-            raise UsageError(f"{what} do not fit into the cluster: ask for less")
-        say(f"{what} do not fit into the cluster yet: waiting for it to grow")
-    return Crew(least=least, most=max(least, most), cpus=cpus, gpu=gpu)
+def machines() -> list[dict[str, float]]:
+    """Give what each machine of the cluster has."""
+    return [node["Resources"] for node in ray.nodes() if node["Alive"]]  # type: ignore[no-untyped-call]  # Ray leaves it untyped
 
 
 def has_gpus() -> bool:
@@ -110,12 +73,12 @@ def train_on_cluster(session: Session, crew: Crew) -> None:
             ended = fit.ended.wait(_POLL_S)
             news: News = ray.get(keeper.hear.remote())
             for event in news.events:
-                say(event["say"] if "say" in event else _validated(**event))
+                say(event["say"] if "say" in event else describe_epoch(**event))
             if news.progress is not None and time.monotonic() - said_s >= _SAY_EVERY_S:
                 said_s = time.monotonic()
-                say(_progress(news.progress))
+                say(describe_progress(news.progress))
             if news.verdict is not None:
-                raise _error(news.verdict)
+                raise news.verdict.error()
             if news.finished:
                 return
             if ended and isinstance(fit.error, RayError):
@@ -192,7 +155,7 @@ def _work(config: dict[str, Any]) -> None:
     try:
         _train(session, rank, world, lambda news: _tell(keeper, news))
     except Exception as error:
-        verdict = _verdict(error)
+        verdict = Verdict.of(error)
         # What a worker sees of a peer's death is no bug: Ray starts all of them anew.
         final = world == 1 or verdict.trace is None or not _may_be_a_peers(error)
         ray.get(keeper.fail.remote(verdict, final=final))
@@ -246,57 +209,6 @@ def _tell(keeper: Any, news: Mapping[str, Any]) -> None:  # noqa: ANN401 - Ray's
     keeper.tell.remote(dict(news))
 
 
-def _verdict(error: Exception) -> Verdict:
-    from redaction_core.inference import is_out_of_memory
-
-    if isinstance(error, RedactionCoreError):
-        return Verdict(kind=type(error).__name__, text=str(error))
-    if is_out_of_memory(error):
-        text = (
-            "a worker ran out of memory: go on with more workers, or start anew with a lower "
-            "--batch-size or --crop"
-        )
-        return Verdict(kind=UsageError.__name__, text=text)
-    text = " ".join(f"{type(error).__name__}: {error}".split())[:300]
-    return Verdict(kind="bug", text=text, trace=traceback.format_exc())
-
-
 def _may_be_a_peers(error: Exception) -> bool:
     """Whether another worker's end may have caused this error: torch gives it no class."""
     return isinstance(error, RuntimeError | RayError)
-
-
-_KINDS: Final = {
-    kind.__name__: kind for kind in (RedactionCoreError, StorageError, UsageError, CheckpointError)
-}
-
-
-def _error(verdict: Verdict) -> Exception:
-    if verdict.trace is not None:
-        return RuntimeError(f"a worker failed:\n{verdict.trace}")
-    return _KINDS.get(verdict.kind, RedactionCoreError)(verdict.text)
-
-
-def _progress(news: Mapping[str, Any]) -> str:
-    loss = "-" if news["loss"] is None else f"{news['loss']:.4g}"
-    workers = f", {news['workers']} workers" if news["workers"] > 1 else ""
-    return (
-        f"train: epoch {news['epoch']} of {news['epochs']}, step {news['step']} of "
-        f"{news['steps']}, loss {loss}, {news['images_per_s']:.0f} images/s{workers}, "
-        f"{duration(news['seconds_left'])} left"
-    )
-
-
-def _validated(validated: Mapping[str, Any], *, best: bool) -> str:
-    from redaction_core.training.history import judged_by
-
-    val = validated["val"]
-    parts = []
-    for text, row in val["redactions"].items():
-        name = judged_by(text)
-        without = "bicubic_mae" if row.get("bicubic_mae") is not None else f"baseline_{name}"
-        if row[name] is not None and row[without] is not None:
-            parts.append(f"{text} {name} {row[name]:.4f} (without a network {row[without]:.4f})")
-    loss = "none" if val["loss"] is None else f"{val['loss']:.4g}"
-    line = f"train: epoch {validated['epoch']} done, validation loss {loss}{' (best)' * best}"
-    return "; ".join([line, *parts])

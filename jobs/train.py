@@ -14,30 +14,11 @@ from redaction_core.errors import UsageError
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from jobs._crew import Crew
     from redaction_core.checkpoints import Model
     from redaction_core.storage import Store
     from redaction_core.training.output import Data
-    from redaction_core.training.recipe import Loss, Precision, Recipe
-
-REDACTIONS = {
-    "enhancer": (
-        *("pixelate:4=3", "pixelate:4:nearest=3", "pixelate:8=3", "pixelate:2-16=1"),
-        *("pixelate:2-16:nearest=1", "blur:1-4=4"),
-    ),
-    "redacto": ("box:0.01-0.25@random", "freeform:0.05-0.4@random", "pixels:0.1-0.9@random=0.3"),
-    "enhancer-baseline": ("pixelate:4:nearest",),
-    "redacto-baseline": ("box:4x4@center",),
-}
-"""What each network is trained for unless --redact says otherwise; the baselines as published."""
-
-
-LOSSES: Mapping[str, Loss] = {
-    "enhancer": "mae",
-    "redacto": "balanced",
-    "enhancer-baseline": "mae",
-    "redacto-baseline": "mse",
-}
-"""What is made small unless --loss says otherwise."""
+    from redaction_core.training.recipe import Precision, Recipe
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,8 +62,8 @@ class Train:
     logarithm; default: mae for enhancers, balanced for redacto, mse for its baseline."""
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
     """What the network computes in; auto: bfloat16 on GPUs, and on processors that gain from it."""
-    learning_rate: float = 1e-3
-    """Learning rate at its highest."""
+    learning_rate: float | None = None
+    """Learning rate at its highest; default: 3e-4 for enhancer, 1e-3 for the others."""
     warmup: float = 0.02
     """Share of the steps during which the learning rate rises; then it falls."""
     weight_decay: float = 1e-4
@@ -200,14 +181,20 @@ def worker_range(text: str | None) -> tuple[int, int] | None:
     return least, most
 
 
-def _join(config: Train) -> Any:  # noqa: ANN401 - of a module that loads Ray
-    from jobs._cluster import join_cluster
+def _join(config: Train) -> Crew:
+    from jobs._cluster import join_cluster, joins_a_cluster
+    from jobs._crew import size_crew
 
     join_cluster()
-    from jobs._training import size_crew
+    from jobs._training import machines
 
-    gpu = _on_gpus(config)
-    return size_crew(worker_range(config.workers), config.cpus_per_worker, gpu=gpu)
+    return size_crew(
+        machines(),
+        worker_range(config.workers),
+        config.cpus_per_worker,
+        gpu=_on_gpus(config),
+        grows=joins_a_cluster(),
+    )
 
 
 def _on_gpus(config: Train) -> bool:
@@ -249,14 +236,15 @@ def _precision(config: Train, earlier: Mapping[str, Any] | None) -> Precision:
 def _recipe(config: Train, model: Model | None, precision: Precision) -> Recipe:
     from redaction_core.mixture import RedactionMixture, ScaleMixture
     from redaction_core.storage import open_store
+    from redaction_core.training import defaults
     from redaction_core.training.recipe import Recipe, Source
 
-    redactions = config.redact or REDACTIONS[config.network]
-    _check_redactions(config.network, RedactionMixture.parse(redactions))
+    redactions = config.redact or defaults.REDACTIONS[config.network]
+    defaults.check_redactions(config.network, RedactionMixture.parse(redactions))
     ScaleMixture.parse(config.scale)
     return Recipe(
         network=config.network,
-        architecture=_architecture(config, model),
+        architecture=defaults.architecture_of(config.network, config.architecture, model),
         init=model.sha256 if model else None,
         sources=tuple(
             Source(location=open_store(location).location, repeats=repeats)
@@ -269,8 +257,12 @@ def _recipe(config: Train, model: Model | None, precision: Precision) -> Recipe:
         crop=config.crop,
         batch_size=config.batch_size,
         epochs=config.epochs,
-        loss=config.loss or LOSSES[config.network],
-        learning_rate=config.learning_rate,
+        loss=config.loss or defaults.LOSSES[config.network],
+        learning_rate=(
+            defaults.LEARNING_RATES[config.network]
+            if config.learning_rate is None
+            else config.learning_rate
+        ),
         warmup=config.warmup,
         weight_decay=config.weight_decay,
         clip_norm=config.clip_norm,
@@ -281,55 +273,6 @@ def _recipe(config: Train, model: Model | None, precision: Precision) -> Recipe:
         patience=config.patience,
         seed=config.seed,
     )
-
-
-def _architecture(config: Train, model: Model | None) -> dict[str, int]:
-    """Give the arguments of the network's class: those asked for, or those of --init."""
-    import inspect
-
-    from redaction_core.models import BUILDERS
-
-    takes = inspect.signature(BUILDERS[config.network]).parameters
-    asked_for = dict(_size(text) for text in config.architecture)
-    if unknown := sorted(set(asked_for) - set(takes)):
-        may = f"it takes {', '.join(takes)}" if takes else "it has one size only"
-        raise UsageError(f"--architecture {unknown[0]}: {config.network} has none; {may}")
-    for name, value in asked_for.items():
-        least = {"mask_everywhere": 0, "blocks": 1, "coarse_blocks": 1}.get(name, 2)
-        if value < least:
-            raise UsageError(f"--architecture {name}={value}: at least {least}")
-    if model is None:
-        return asked_for
-    has = dict(model.config["architecture"])
-    for name, value in asked_for.items():
-        if has.get(name, takes[name].default) != value:
-            raise UsageError(
-                f"--architecture {name}={value}: the model of --init has another: leave it out"
-            )
-    return has
-
-
-def _size(text: str) -> tuple[str, int]:
-    match = re.fullmatch(r"([a-z_]+)=(\d{1,5})", text)
-    if match is None:
-        raise UsageError(f"--architecture {text}: write NAME=NUMBER, such as width=32")
-    return match[1], int(match[2])
-
-
-def _check_redactions(network: str, mixture: Any) -> None:  # noqa: ANN401 - of a module with torch
-    from redaction_core.models import FILLS_HOLES
-    from redaction_core.models.enhancer import MAX_BLOCK
-    from redaction_core.redaction import Hiding, Pixelate
-
-    for how in mixture.extremes:
-        if isinstance(how, Hiding) != (network in FILLS_HOLES):
-            does = "fills hidden pixels: train it for box:, freeform: or pixels:"
-            undoes = "undoes pixelation and blur: train it for pixelate: or blur:"
-            raise UsageError(
-                f"--redact {how}: {network} {does if network in FILLS_HOLES else undoes}"
-            )
-        if isinstance(how, Pixelate) and how.block > MAX_BLOCK:
-            raise UsageError(f"--redact {how}: blocks have 2 to {MAX_BLOCK} pixels a side")
 
 
 def _tell_plan(

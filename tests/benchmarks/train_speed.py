@@ -24,9 +24,9 @@ import skimage.data
 import torch
 import tyro
 
-from jobs.train import REDACTIONS
 from redaction_core.inference import best_precision
 from redaction_core.storage import open_store
+from redaction_core.training.defaults import REDACTIONS
 from redaction_core.training.recipe import Recipe, Source
 from redaction_core.training.samples import read_samples
 from tests.benchmarks.train_loops import Course, Trace, bare_loops, pipeline, session

@@ -7,11 +7,12 @@ from typing import Any
 
 import pytest
 
-from jobs.train import REDACTIONS, Train, train, worker_range
+from jobs.train import Train, train, worker_range
 from redaction_core.errors import CheckpointError, RedactionCoreError, UsageError
 from redaction_core.mixture import RedactionMixture
 from redaction_core.models import BUILDERS
 from redaction_core.storage import open_store
+from redaction_core.training.defaults import REDACTIONS
 from redaction_core.training.output import Data, begin, describe, read_run
 from redaction_core.training.samples import read_samples
 from tests.unit.training_group import note_run, run, session_of
@@ -74,6 +75,7 @@ def test_flags_that_make_no_sense_are_refused(config: Train, changes: dict[str, 
         ({"architecture": ("width",)}, "--architecture width: write NAME=NUMBER"),
         ({"epochs": 0}, "--epochs 0"),
         ({"learning_rate": float("nan")}, "--learning-rate"),
+        ({"learning_rate": 0.0}, "--learning-rate"),
         ({"data": ("/nowhere/at/all",)}, "no such folder"),
         ({"init": "/nowhere/at/all"}, "no model directory"),
     ],
