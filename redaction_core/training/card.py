@@ -27,8 +27,9 @@ _COLUMNS: Final = (
     *(("recovered", "recovered"), ("PSNR", "psnr"), ("SSIM", "ssim")),
 )
 _SETTINGS: Final = (
-    *("redactions", "scales", "crop", "batch_size", "epochs", "loss", "learning_rate", "warmup"),
-    *("weight_decay", "clip_norm", "ema_decay", "precision", "gray_share", "patience", "seed"),
+    *("redactions", "scales", "crop", "batch_size", "epochs", "loss", "optimiser"),
+    *("learning_rate", "warmup", "weight_decay", "clip_norm", "ema_decay", "precision"),
+    *("gray_share", "patience", "seed"),
 )
 _DOES: Final = {
     "enhancer": "Estimates what a mosaic or a blur hid: in gray, and in the luma of colour images.",

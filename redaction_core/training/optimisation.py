@@ -1,4 +1,4 @@
-"""How weights move: one step of AdamW, its schedule, and the running mean of the weights."""
+"""How weights move: one step, the schedule of its length, and the running mean of the weights."""
 
 from __future__ import annotations
 
@@ -10,17 +10,23 @@ from typing import TYPE_CHECKING, Final
 import torch
 from torch import Tensor, nn
 
+from redaction_core.training.muon import Muon
+
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
 
-    from redaction_core.training.recipe import Recipe
+    from redaction_core.training.recipe import Optimiser, Recipe
 
-_MOMENTS: Final = ("step", "exp_avg", "exp_avg_sq")
+_MOMENTS: Final = ("momentum", "step", "exp_avg", "exp_avg_sq")
+_MATRIX: Final = 2  # dimensions
 
 
 @dataclass(frozen=True, kw_only=True)
 class Optimisation:
-    """AdamW with a linear warm-up, then a cosine down to a hundredth."""
+    """Muon or AdamW with a linear warm-up, then a cosine down to a hundredth."""
+
+    optimiser: Optimiser = "muon"
+    """Muon moves kernels, and leaves all else to AdamW."""
 
     learning_rate: float = 1e-3
     """Highest learning rate."""
@@ -38,6 +44,7 @@ class Optimisation:
     def of(cls, recipe: Recipe) -> Optimisation:
         """Give what a recipe asks for."""
         return cls(
+            optimiser=recipe.optimiser,
             learning_rate=recipe.learning_rate,
             warmup=recipe.warmup,
             weight_decay=recipe.weight_decay,
@@ -75,19 +82,16 @@ class Trainer:
         self.network = network
         self.optimisation = optimisation
         self.average = copy.deepcopy(network).eval().requires_grad_(requires_grad=False)
-        # Fused: a fifth of the time, and it leaves out a step on the device's own word.
-        self.optimiser = torch.optim.AdamW(
-            network.parameters(), weight_decay=optimisation.weight_decay, fused=True
-        )
+        named = list(network.named_parameters())
+        self.optimisers = _optimisers(named, optimisation)
         self.steps = 0
         """Steps taken, skipped ones among them."""
-        named = list(network.named_parameters())
         self._device = named[0][1].device
         self._weights: list[Tensor] = [parameter for _, parameter in named]
         self._means: list[Tensor] = list(self.average.parameters())
         # Apart, or a steep scale would slow the estimate down.
         self._clipped_apart = [
-            [weight for name, weight in named if name.startswith("scale.") is scale]
+            [weight for name, weight in named if _is_of_scale(name) is scale]
             for scale in (False, True)
         ]
         self._sums = torch.zeros(3, dtype=torch.float64, device=self._device)
@@ -108,8 +112,6 @@ class Trainer:
         joins with one that is not `counted`, as the others wait for it. A step with a loss or
         gradient that is not finite on any worker leaves the weights as they are on all.
         """
-        for group in self.optimiser.param_groups:
-            group["lr"] = self.optimisation.rate(progress)
         mixed = self.optimisation.mixed
         with torch.autocast(self._device.type, dtype=torch.bfloat16, enabled=mixed):
             losses = objective()
@@ -118,11 +120,14 @@ class Trainer:
         loss = losses.sum() * share
         # The gradient tells the other workers, which see no loss but their own.
         loss = loss * torch.where(loss.isfinite(), 1.0, math.nan)
-        self.optimiser.zero_grad(set_to_none=True)
+        self.network.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]  # torch leaves backward untyped
         skipped = self._clip()
-        setattr(self.optimiser, "found_inf", skipped)  # noqa: B010 - read by the fused step
-        self.optimiser.step()
+        for optimiser in self.optimisers:
+            for group in optimiser.param_groups:
+                group["lr"] = self.optimisation.rate(progress)
+            setattr(optimiser, "found_inf", skipped)  # noqa: B010 - read by the step
+            optimiser.step()
         self.steps += 1
         self._follow()
         if counted:
@@ -162,8 +167,9 @@ class Trainer:
         """Give a copy of all that the next steps depend on, by name, on the CPU."""
         found = {f"model.{name}": value for name, value in self.network.state_dict().items()}
         found |= {f"average.{name}": value for name, value in self.average.state_dict().items()}
+        states = self._states
         for name, weight in self.network.named_parameters():
-            state: Mapping[str, Tensor] = self.optimiser.state.get(weight, {})
+            state = states.get(weight, {})
             found |= {f"{moment}.{name}": state[moment] for moment in _MOMENTS if moment in state}
         return {
             name: value.detach().to("cpu", copy=True).contiguous() for name, value in found.items()
@@ -176,16 +182,50 @@ class Trainer:
         """
         for network, prefix in ((self.network, "model."), (self.average, "average.")):
             network.load_state_dict(_below(prefix, tensors))
-        self.optimiser.state.clear()
         named = dict(self.network.named_parameters())
+        of = {w: each for each in self.optimisers for g in each.param_groups for w in g["params"]}
+        for optimiser in self.optimisers:
+            optimiser.state.clear()
         for moment in _MOMENTS:
             for name, value in _below(f"{moment}.", tensors).items():
                 weight = named[name]
                 # Moments lie in memory as their weights do; the fused step counts on it.
                 like = torch.zeros((), device=self._device) if moment == "step" else weight
                 kept = torch.zeros_like(like, requires_grad=False).copy_(value)
-                self.optimiser.state[weight][moment] = kept
+                of[weight].state[weight][moment] = kept
         self.steps = steps
+
+    @property
+    def _states(self) -> dict[Tensor, Mapping[str, Tensor]]:
+        """Give what the optimisers know of each weight."""
+        return {
+            weight: state
+            for optimiser in self.optimisers
+            for weight, state in optimiser.state.items()
+        }
+
+
+def _optimisers(
+    named: Sequence[tuple[str, nn.Parameter]], optimisation: Optimisation
+) -> list[torch.optim.Optimizer]:
+    """Give what moves the weights, each of them one's or the other's."""
+    decay = optimisation.weight_decay
+    kernels: list[nn.Parameter] = []
+    rest: list[nn.Parameter] = []
+    for name, weight in named:
+        by_muon = optimisation.optimiser == "muon" and weight.dim() >= _MATRIX
+        (kernels if by_muon and not _is_of_scale(name) else rest).append(weight)
+    found: list[torch.optim.Optimizer] = []
+    if kernels:
+        found.append(Muon(kernels, weight_decay=decay))
+    if rest:
+        # Fused: a fifth of the time, and it leaves out a step on the device's own word.
+        found.append(torch.optim.AdamW(rest, weight_decay=decay, fused=True))
+    return found
+
+
+def _is_of_scale(name: str) -> bool:
+    return name.startswith("scale.")
 
 
 def tally(sums: Tensor, world: int = 1) -> Tally:

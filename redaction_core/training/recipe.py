@@ -11,11 +11,12 @@ from typing import Any, Final, Literal
 
 from redaction_core.errors import UsageError
 
-RECIPE_VERSION: Final = 1
+RECIPE_VERSION: Final = 2
 """Counts changes of the code after which the same recipe gives other weights."""
 
 Loss = Literal["mae", "mse", "laplacian", "balanced"]
 Precision = Literal["float32", "bfloat16"]
+Optimiser = Literal["muon", "adamw"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,6 +49,7 @@ class Recipe:
     """Samples of a step, over all workers."""
     epochs: int = 10
     loss: Loss = "mae"
+    optimiser: Optimiser = "muon"
     learning_rate: float = 1e-3
     """The highest."""
     warmup: float = 0.02

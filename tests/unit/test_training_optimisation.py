@@ -4,6 +4,7 @@ import copy
 import functools
 import math
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 import torch
@@ -13,6 +14,7 @@ from redaction_core.models import FILLS_HOLES
 from redaction_core.redaction import Box, Pixelate, redact
 from redaction_core.training.objectives import losses_of
 from redaction_core.training.optimisation import Optimisation, Trainer, tally
+from redaction_core.training.recipe import Optimiser
 from tests.unit.networks import small
 
 NETWORKS = ("enhancer", "redacto", "enhancer-baseline", "redacto-baseline")
@@ -29,7 +31,7 @@ class Scalar(nn.Module):
         return self.weight * torch.tensor(factors)
 
 
-def steady(**changes: float) -> Optimisation:
+def steady(**changes: Any) -> Optimisation:  # noqa: ANN401 - any field
     return Optimisation(**({"warmup": 0.0, "mixed": False} | changes))
 
 
@@ -89,7 +91,7 @@ def test_a_copy_of_its_tensors_goes_on_with_the_same_bits(name: str) -> None:
     assert found.keys() == whole.keys()
     assert all(torch.equal(found[key], whole[key]) for key in whole)
     assert {key.partition(".")[0] for key in whole} == {
-        *("model", "average", "step", "exp_avg", "exp_avg_sq")
+        *("model", "average", "momentum", "step", "exp_avg", "exp_avg_sq")
     }
     assert all(value.dtype == torch.float32 for value in whole.values())
 
@@ -109,7 +111,7 @@ def test_the_scale_slows_nothing_else_down(name: str) -> None:
         network = small(name).train()
         trainer = Trainer(network, steady())
         # Plain descent, as the steps of AdamW do not tell how long the gradient was.
-        trainer.optimiser = torch.optim.SGD(network.parameters(), lr=1e-3, fused=True)  # type: ignore[assignment]  # any optimiser has a step
+        trainer.optimisers = [torch.optim.SGD(network.parameters(), lr=1e-3, fused=True)]
         hook = functools.partial(torch.mul, other=factor)
 
         for parameter in network.scale.parameters():
@@ -149,6 +151,34 @@ def test_what_is_not_finite_leaves_everything_as_it_is(spoil: Callable[[Tensor],
     trainer.step(lambda: network.times(1.0), 0.5)
     assert network.weight.item() < 1.0
     assert tally(trainer.take_sums()).skipped == 0
+
+
+@pytest.mark.parametrize("optimiser", ["muon", "adamw"])
+def test_a_network_is_left_whole_by_what_is_not_finite(optimiser: Optimiser) -> None:
+    network = small("enhancer").train()
+    trainer = Trainer(network, steady(optimiser=optimiser))
+    objective = objective_of("enhancer", network)
+    trainer.step(objective, 0.5)
+    before = copy.deepcopy(trainer.tensors())
+
+    trainer.step(lambda: objective() * math.nan, 0.5)
+
+    after = trainer.tensors()
+    changed = {key for key in before if not torch.equal(before[key], after[key])}
+    assert not {key for key in changed if not key.startswith("average.")}
+    trainer.step(objective, 0.5)
+    assert tally(trainer.take_sums()).skipped == 1
+    now = trainer.tensors()
+    assert any(not torch.equal(now[key], after[key]) for key in now if key.startswith("model."))
+
+
+def test_adamw_moves_all_weights_where_it_is_asked_for() -> None:
+    network = small("enhancer").train()
+    trainer = Trainer(network, steady(optimiser="adamw"))
+
+    trainer.step(objective_of("enhancer", network), 0.5)
+
+    assert not any(key.startswith("momentum.") for key in trainer.tensors())
 
 
 def test_the_mean_follows_the_weights_with_a_growing_memory() -> None:
