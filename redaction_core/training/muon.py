@@ -26,6 +26,10 @@ class Muon(torch.optim.Optimizer):
     After Jordan et al. 2024, "Muon: An optimizer for hidden layers in neural networks", with the
     length of steps of Liu et al. 2025, "Muon is scalable for LLM training": learning rates are
     those of AdamW. A kernel counts as a matrix, outputs by all that each of them sees.
+
+    Beside AdamW, each at the better of two rates or more, in batches of 12 and 16: after 600 steps
+    enhancer's error was 24 % below that of bicubic, not 18 %; after 720 steps redacto's squared
+    error in a hole of 8x8 pixels was 0.0157, not 0.0171. A step takes 5 % more time.
     """
 
     found_inf: Tensor | None = None
