@@ -130,7 +130,7 @@ def masks(bench: Bench) -> None:
                 "cifar",
                 *HOLE_FLAGS,
                 *("--architecture", f"mask_everywhere={everywhere}", "--seed", seed),
-                *("--epochs", 6, "--learning-rate", 0.005),
+                *("--epochs", 6, "--optimiser", "adamw", "--learning-rate", 0.005),
             )
             pairs.append(hole_errors(run, images))
     squared = {everywhere: [mse for mse, _ in pairs] for everywhere, pairs in found.items()}
