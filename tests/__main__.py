@@ -13,7 +13,8 @@ STAGES = (
     ("ruff", "format", "--check", "."),
     ("mypy",),
     ("lint-imports",),
-    ("pytest",),
+    # Most tests wait for Ray more than they compute; files at once share nothing but the machine.
+    ("pytest", "-n", "2", "--dist", "loadfile"),
 )
 
 
@@ -22,7 +23,7 @@ def main(pytest_arguments: Sequence[str]) -> int:
     scripts = sysconfig.get_path("scripts")
     environment = os.environ | {"PATH": os.pathsep.join((scripts, os.environ.get("PATH", "")))}
     for stage in STAGES:
-        command = [*stage, *pytest_arguments] if stage == ("pytest",) else list(stage)
+        command = [*stage, *pytest_arguments] if stage[0] == "pytest" else list(stage)
         print("==>", *command, flush=True)
         code = subprocess.run(command, cwd=ROOT, env=environment, check=False).returncode
         if code:

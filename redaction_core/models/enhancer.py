@@ -50,13 +50,21 @@ class Enhancer(nn.Module):
         )
         self.noise = nn.Parameter(torch.tensor(NOISE))
 
-    def forward(self, images: Tensor, how: Pixelate | Blur, *, with_scale: bool = True) -> Estimate:
+    def forward(
+        self,
+        images: Tensor,
+        how: Pixelate | Blur,
+        *,
+        with_scale: bool = True,
+        detail: Tensor | None = None,
+    ) -> Estimate:
         """Estimate the sharp image.
 
         Args:
             images: float (N, 1, H, W), 0 to 1, pixelated or blurred.
             how: what was done to the whole batch.
             with_scale: the log-scale is wanted; it takes about a twentieth of the time.
+            detail: of a blurred image, by `starts.detail_of`, where these are pieces of it.
 
         Returns:
             Image, float32 (N, 1, H, W), not clipped; log-scale of the same shape.
@@ -64,7 +72,7 @@ class Enhancer(nn.Module):
         """
         images = images.float()
         height, width = images.shape[-2:]
-        start = start_of(images, how, self.noise)
+        start = start_of(images, how, noise=self.noise, detail=detail)
         if isinstance(how, Blur):
             name, block = "blur", _FOLD
             features = self.blur(fold(torch.cat((start, images), 1) - 0.5), _of_blur(how, images))

@@ -18,7 +18,7 @@ from redaction_core.redaction import (
     sample_places,
 )
 
-NOISE = 3.5
+NOISE = 4.25
 """Log of how much stronger than rounding alone the noise of a blurred photograph is taken for.
 
 As found on faces, over blurs of 0.8 to 4 pixels and two sizes: spectra are steeper than assumed.
@@ -26,18 +26,22 @@ As found on faces, over blurs of 0.8 to 4 pixels and two sizes: spectra are stee
 
 _ROUNDING = (1 / 255) ** 2 / 12
 """Variance of rounding to 8 bits."""
-_SEEN = 0.2
-"""Cosines of which the blur leaves more than this tell how strong an image's detail is."""
 
 
-def start_of(images: Tensor, how: Pixelate | Blur, noise: Tensor | float = NOISE) -> Tensor:
+def start_of(
+    images: Tensor,
+    how: Pixelate | Blur,
+    *,
+    noise: Tensor | float = NOISE,
+    detail: Tensor | None = None,
+) -> Tensor:
     """Give the classical estimate: float (N, C, H, W), 0 to 1, to the same shape, not clipped.
 
-    Bicubic interpolation of blocks; Wiener deconvolution of a blur, with `noise` as `deconvolve`
-    takes it.
+    Bicubic interpolation of blocks; Wiener deconvolution of a blur, with `noise` and `detail` as
+    `deconvolve` takes them.
     """
     if isinstance(how, Blur):
-        return deconvolve(images, how.sigma, noise)
+        return deconvolve(images, how.sigma, noise=noise, detail=detail)
     return (interpolate_samples if how.nearest else interpolate_blocks)(images, how.block)
 
 
@@ -74,12 +78,25 @@ def interpolate_samples(pixelated: Tensor, block: int) -> Tensor:
     return smooth.reshape(n, c, height, width)
 
 
-def deconvolve(blurred: Tensor, sigma: float, noise: Tensor | float = NOISE) -> Tensor:
+def detail_of(images: Tensor) -> Tensor:
+    """Mean squares of differences between neighbours: float (N, C, H, W) to (N, 1, 1, 1)."""
+    squares = [images.diff(dim=axis).square().sum((-3, -2, -1), keepdim=True) for axis in (-2, -1)]
+    return (squares[0] + squares[1]) / images[0].numel()
+
+
+def deconvolve(
+    blurred: Tensor,
+    sigma: float,
+    *,
+    noise: Tensor | float = NOISE,
+    detail: Tensor | None = None,
+) -> Tensor:
     """Wiener deconvolution of a Gaussian blur: float (N, C, H, W), same shape (Wiener 1949).
 
     The image is continued as in a mirror: there the blur is a product with the cosine transform of
     its kernel, and no edge rings. Power falls with the square of the frequency, as in photographs,
-    from what the cosines that the blur has left show of each image; `noise` is as `NOISE`.
+    from a strength that the blurred image tells. `noise` is as `NOISE`; `detail` is what
+    `detail_of` finds in the whole image, where this is a piece of one.
     """
     height, width = blurred.shape[-2:]
     device = blurred.device
@@ -88,14 +105,14 @@ def deconvolve(blurred: Tensor, sigma: float, noise: Tensor | float = NOISE) -> 
         rows, columns = _cosines(height, device), _cosines(width, device)
         kept = _kept(height, sigma, device)[:, None] * _kept(width, sigma, device)
         power = _frequencies(height, device)[:, None] ** 2 + _frequencies(width, device) ** 2
-        cosines = rows @ blurred.float() @ columns.T
-        seen = (kept > _SEEN) & (power > 0)
-        # Times the square of its frequency, the power of a photograph is the same everywhere.
-        strengths = torch.where(seen, (cosines / kept) ** 2 * power, 0.0)
-        strength = strengths.sum((-2, -1), keepdim=True) / seen.sum().clamp(min=1)
+        blurred = blurred.float()
+        # Differences weigh power with the square of the frequency, which leaves the strength alone.
+        detail = detail_of(blurred) if detail is None else detail
+        strength = detail / (math.pi**2 * (kept**2).mean())
         factor = noise.exp() if isinstance(noise, Tensor) else math.exp(noise)
         share = factor * _ROUNDING / strength.clamp(min=_ROUNDING**2)
-        return rows.T @ (cosines * kept / (kept**2 + share * power)) @ columns
+        gain = kept / (kept**2 + share * power)
+        return rows.T @ ((rows @ blurred @ columns.T) * gain) @ columns
 
 
 def explain(estimate: Tensor, images: Tensor, how: Pixelate | Blur) -> Tensor:

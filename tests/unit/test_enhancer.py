@@ -214,7 +214,7 @@ def test_deconvolution_brings_back_what_a_blur_left(sigma: float) -> None:
     blurred = torch.nn.functional.conv2d(blurred, kernel.mT, padding="same", groups=3)
     blurred = blurred[..., 80:160, 96:192]
 
-    sharp = deconvolve(blurred, sigma, -8.0)
+    sharp = deconvolve(blurred, sigma, noise=-8.0)
 
     assert (sharp - coarse).abs().max() < 0.1 * (blurred - coarse).abs().max()
 
