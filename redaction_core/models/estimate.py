@@ -13,8 +13,9 @@ class Estimate(NamedTuple):
 
     image: Tensor
     log_scale: Tensor | None
-    coarser: tuple[Tensor, ...] = ()
-    """Images of half the size, a quarter, and so on, of a network that trains on them too."""
+    coarser: tuple[tuple[Tensor, Tensor], ...] = ()
+    """Of a network that trains on them too, images of half the size, a quarter, and so on, each
+    with the hidden share of its pixels, (N, 1, h, w)."""
 
 
 def bounded_log_scale(raw: Tensor) -> Tensor:

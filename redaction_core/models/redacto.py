@@ -98,7 +98,7 @@ class Redacto(nn.Module):
 
         Returns:
             Image, float32 (N, 3, H, W), not clipped, known pixels as they were; log-scale of the
-            hidden pixels, (N, 1, H, W); while training, images of the coarser scales too.
+            hidden pixels, (N, 1, H, W); while training, the coarser scales too.
 
         """
         scales = masked_pyramid(images.float(), hidden)
@@ -112,7 +112,10 @@ class Redacto(nn.Module):
             log_scale, image, handed = self._fill(base, share, handed, finest=level == 0)
             images_of.append(image)
         *coarser, image = images_of
-        return Estimate(image, log_scale, tuple(coarser[::-1]) if self.training else ())
+        if not self.training:
+            return Estimate(image, log_scale)
+        shares = [share for _, share in scales[1:]]
+        return Estimate(image, log_scale, tuple(zip(coarser[::-1], shares, strict=True)))
 
     def _fill(
         self, base: Tensor, share: Tensor, handed: Tensor | None, *, finest: bool

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from redaction_core import losses
-from redaction_core.models.redacto import halved, masked_pyramid
+from redaction_core.models.redacto import halved
 from redaction_core.redaction import Redaction, redact
 
 _COARSE_WEIGHT = 0.25
@@ -44,10 +44,9 @@ def losses_of(
 
 def _fill(network: nn.Module, target: Tensor, hidden: Tensor, loss: str) -> Tensor:
     estimate = network(target, hidden)
-    scales = masked_pyramid(target, hidden)[: 1 + len(estimate.coarser)]
     total, clean = target.new_zeros(len(target)), target
     needed = torch.ones_like(total)
-    for image, (_, share) in zip((estimate.image, *estimate.coarser), scales, strict=True):
+    for image, share in ((estimate.image, hidden.float()), *estimate.coarser):
         errors = losses.mean_of(losses.ERRORS[loss](image, clean), share)
         total = total + needed * _value(errors, loss)
         # A scale counts for the images that it is needed for, not for others of their batch.

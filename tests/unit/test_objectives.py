@@ -98,7 +98,7 @@ def test_filling_learns_at_every_scale_that_is_needed() -> None:
     finest = (estimate.image - target).square().mean(1, keepdim=True)[hidden].mean()
     expected = finest
     clean = torch.nn.functional.pad(target, (0, 1, 0, 1), mode="replicate")
-    for image, (_, share) in zip(estimate.coarser, scales[1:], strict=True):
+    for (image, _), (_, share) in zip(estimate.coarser, scales[1:], strict=True):
         clean = torch.nn.functional.avg_pool2d(clean, 2)
         expected = expected + 0.25 * losses.mean_of((image - clean).square(), share)[0]
         clean = torch.nn.functional.pad(clean, [0, clean.shape[-1] % 2] * 2, mode="replicate")

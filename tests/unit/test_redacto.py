@@ -107,8 +107,9 @@ def test_coarser_images_are_given_while_training() -> None:
     coarser = redacto.train()(images, hidden).coarser
 
     scales = masked_pyramid(images, hidden)[1:]
-    assert [image.shape for image in coarser] == [image.shape for image, _ in scales]
-    for image, (base, share) in zip(coarser, scales, strict=True):
+    assert [image.shape for image, _ in coarser] == [image.shape for image, _ in scales]
+    for (image, given), (base, share) in zip(coarser, scales, strict=True):
+        assert torch.equal(given, share)
         known = (share == 0).expand_as(image)
         assert torch.equal(image[known], base[known])
 
