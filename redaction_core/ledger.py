@@ -5,7 +5,6 @@ It lies in a database of its own on disk; what it says is the last word on each 
 
 from __future__ import annotations
 
-import io
 from collections.abc import Collection, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -14,10 +13,10 @@ from itertools import islice
 from typing import TYPE_CHECKING, Any, Final
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from redaction_core import schemas
 from redaction_core.commits import Commit, Run, ShardRef, read_shard
+from redaction_core.commits.parts import read_part
 from redaction_core.errors import StorageError
 from redaction_core.ingestion import CONTENTS, LEDGER
 from redaction_core.scratch import scratch_database
@@ -136,7 +135,7 @@ class Ledger:
         if (key := parts.key(table)) is None:
             return None
         try:
-            found = pq.read_table(io.BytesIO(self._run.store.read(key).data))
+            found = read_part(self._run.store.read(key).data)
         except (pa.ArrowException, OSError) as error:
             raise StorageError(f"{key} in {self._run.store.location} is damaged") from error
         return _placed(found, parts.shard.number)

@@ -4,17 +4,15 @@ A commit stands for ever, and so does what it names, until a marked copy of it t
 Which one that is follows from the commits alone, and is kept in `marks/`.
 """
 
-import io
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from redaction_core.commits.layout import MARKS, json_bytes, read_json, sha16, shard_of_part
-from redaction_core.commits.parts import part_bytes, part_key
+from redaction_core.commits.parts import part_bytes, part_key, read_part
 from redaction_core.errors import ObjectMissingError, StorageError
 from redaction_core.storage import Store
 
@@ -72,7 +70,7 @@ def _read(marks: Marks) -> pa.Table:
         if shard_of_part(key) != marks.shard:
             continue
         try:
-            return pq.read_table(io.BytesIO(marks.store.read(key).data))
+            return read_part(marks.store.read(key).data)
         except ObjectMissingError:
             continue
         except (pa.ArrowException, OSError) as error:

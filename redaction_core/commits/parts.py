@@ -40,6 +40,15 @@ def part_bytes(rows: Sequence[Mapping[str, Any]] | pa.Table, schema: pa.Schema) 
     return written
 
 
+def read_part(data: bytes) -> pa.Table:
+    """Read a part; raises ArrowException, OSError or ValueError when it is damaged.
+
+    In this thread alone: Arrow's own threads may hold on to Python's bytes for a moment longer,
+    and abort a process that ends meanwhile.
+    """
+    return pq.ParquetFile(pa.BufferReader(data), pre_buffer=False).read(use_threads=False)
+
+
 def plan_part(shard: Sequence[PlannedInput]) -> bytes:
     """Write the inputs of one shard."""
     return part_bytes([asdict(item) for item in shard], PLAN_PART)

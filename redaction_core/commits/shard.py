@@ -1,12 +1,10 @@
 """One shard, as the worker that does it sees it: inputs, attempts, the commit."""
 
-import io
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any, Final
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from redaction_core.commits.layout import (
     ATTEMPTS,
@@ -17,6 +15,7 @@ from redaction_core.commits.layout import (
     json_bytes,
     read_json,
 )
+from redaction_core.commits.parts import read_part
 from redaction_core.errors import Failure, ObjectMissingError, StorageError
 from redaction_core.plan import PlannedInput
 from redaction_core.schemas import PLAN_PART
@@ -56,7 +55,7 @@ def read_shard(store: Store, shard: ShardRef) -> list[PlannedInput]:
     """Read the inputs of one shard, in the byte order of their keys."""
     key = PLAN + shard.part
     try:
-        table = pq.read_table(io.BytesIO(store.read(key).data), schema=PLAN_PART)
+        table = read_part(store.read(key).data).cast(PLAN_PART)
     except ObjectMissingError as error:
         raise StorageError(f"{key} is missing in {store.location}: use --overwrite") from error
     except (pa.ArrowException, ValueError, OSError) as error:

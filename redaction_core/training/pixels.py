@@ -218,8 +218,10 @@ class SourcePixels:
         wanted[rows] = True
         start = 0
         try:
-            table = pq.ParquetFile(pa.BufferReader(self._read(part)))
-            for batch in table.iter_batches(chunk, columns=["image.bytes", "image_id"]):
+            # In this thread: see `commits.parts.read_part`.
+            table = pq.ParquetFile(pa.BufferReader(self._read(part)), pre_buffer=False)
+            columns = ["image.bytes", "image_id"]
+            for batch in table.iter_batches(chunk, columns=columns, use_threads=False):
                 among = np.flatnonzero(wanted[start : start + len(batch)])
                 start += len(batch)
                 if not len(among):

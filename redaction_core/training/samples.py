@@ -163,8 +163,9 @@ def _image_shape(store: Store) -> tuple[int, int, Mapping[str, Any]]:
 
 def _read(store: Store, key: str) -> pa.Table:
     try:
-        with store.open(key) as file, pq.ParquetFile(file, pre_buffer=True) as part:
-            return part.read(_COLUMNS).select(_COLUMNS)
+        with store.open(key) as file, pq.ParquetFile(file, pre_buffer=False) as part:
+            # In this thread: see `commits.parts.read_part`.
+            return part.read(_COLUMNS, use_threads=False).select(_COLUMNS)
     except StorageError:
         raise
     # Damaged Parquet comes as any of these.

@@ -44,7 +44,8 @@ def types(stream: BinaryIO) -> dict[str, str]:
 def batches(stream: BinaryIO, url: str, columns: dict[str, str]) -> Iterator[pa.Table]:
     """Yield tables of `url`, the carried columns with their types, and `problem`."""
     with _opened(stream) as file:
-        for batch in file.iter_batches(_BATCH_ROWS, columns=[url, *columns]):
+        # In this thread: see `commits.parts.read_part`.
+        for batch in file.iter_batches(_BATCH_ROWS, columns=[url, *columns], use_threads=False):
             if not batch.num_rows:
                 continue
             links, broken = _text(batch.column(url))
