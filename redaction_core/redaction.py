@@ -30,8 +30,8 @@ HIDDEN_U8 = 128
 """The mid-gray that hidden pixels are filled with."""
 
 _FORMS = (
-    "pixelate:B, pixelate:B:nearest, blur:S, box:WxH@center, box:WxH@random, box:F@random, "
-    "freeform:F@random or pixels:F@random "
+    "pixelate:B, pixelate:B:nearest, blur:S, box:WxH@center, box:WxH@random, box:F@center, "
+    "box:F@random, freeform:F@random or pixels:F@random "
     "(B and WxH in pixels, S a standard deviation in pixels, F a share of the area)"
 )
 
@@ -130,19 +130,25 @@ def parse(text: str) -> Redaction:
         sigma = float(match[1])
         if 0 < sigma <= 100:  # noqa: PLR2004 - the kernel grows with sigma; beyond this it is a mistake
             return Blur(sigma=sigma)
-    elif match := re.fullmatch(r"box:(\d{1,5})x(\d{1,5})@(center|random)", text):
-        width, height = int(match[1]), int(match[2])
-        if width and height:
-            return Box(width=width, height=height, random=match[3] == "random")
-    elif match := re.fullmatch(r"(box|freeform|pixels):(0?\.\d+)@random", text):
-        fraction = float(match[2])
-        if fraction > 0:
-            if match[1] == "box":
-                return Box(fraction=fraction, random=True)
-            kind = Freeform if match[1] == "freeform" else Scattered
-            return kind(fraction=fraction)
+    elif (hiding := _parse_hiding(text)) is not None:
+        return hiding
     msg = f"redaction {text!r} is not understood: write {_FORMS}"
     raise UsageError(msg)
+
+
+def _parse_hiding(text: str) -> Hiding | None:
+    if match := re.fullmatch(r"box:(\d{1,5})x(\d{1,5})@(center|random)", text):
+        width, height = int(match[1]), int(match[2])
+        random = match[3] == "random"
+        return Box(width=width, height=height, random=random) if width and height else None
+    match = re.fullmatch(r"(box|freeform|pixels):(0?\.\d+)@(center|random)", text)
+    fraction = float(match[2]) if match else 0.0
+    if match is None or not fraction:
+        return None
+    kind, random = match[1], match[3] == "random"
+    if kind == "box":
+        return Box(fraction=fraction, random=random)
+    return (Freeform if kind == "freeform" else Scattered)(fraction=fraction) if random else None
 
 
 def redact(redaction: Redaction, images_u8: Tensor, keys: Sequence[str], seed: int = 0) -> Redacted:

@@ -114,7 +114,7 @@ def compare(network: str, folder: Path, bucket: str, verdicts: Verdicts) -> None
         *("--input", images.location, "--output", f"{folder}/restored-{network}"),
         *("--redact", redaction, "--model", f"{bucket}/{network}/model"),
     )
-    count = restored.result["images"] if restored.code == 0 else restored.stderr
+    count = restored.result["ok"] if restored.code == 0 else restored.stderr
     verdicts.add(f"{network}: jobs.reconstruct restores with it: {count}", restored.code == 0)
 
 

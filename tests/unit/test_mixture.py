@@ -50,6 +50,7 @@ def test_a_single_redaction_is_itself(text: str) -> None:
         ("pixels:.1-.9", Scattered(fraction=0.1), Scattered(fraction=0.3), Scattered(fraction=0.9)),
         ("pixels:.2", *3 * (Scattered(fraction=0.2),)),
         ("box:.2", *3 * (Box(fraction=0.2, random=True),)),
+        ("box:.2@center", *3 * (Box(fraction=0.2),)),
     ],
 )
 def test_ranges_have_ends_and_a_middle(
@@ -118,7 +119,7 @@ def test_a_draw_takes_two_numbers_of_the_stream() -> None:
     [
         *("", "pixelate", "pixelate:1-4", "pixelate:8-4", "pixelate:4-", "pixelate:2.5-4"),
         *("pixelate:4-8:means", "blur:0-4", "blur:.5-4", "blur:4-1", "blur:1-400", "blur:1-2-3"),
-        *("box:2-4x4@center", "box:0.1-0.4@center", "box:0-0.4@random", "freeform:0.1-1.5"),
+        *("box:2-4x4@center", "pixels:0.1-0.4@center", "box:0-0.4@random", "freeform:0.1-1.5"),
         *("pixelate:4=0", "pixelate:4=", "pixelate:4=-1", "pixelate:4=nan", "pixelate:4=1=1"),
         *("pixelate:4=1e400", "=1", "pixelate:٢-٤", "freeform:0.4-0.1@random"),
     ],

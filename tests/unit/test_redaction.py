@@ -30,6 +30,7 @@ BLOCKS = [2, 3, 4, 7, 8, 16, 64]
 TEXTS = [
     *("pixelate:2", "pixelate:16", "pixelate:3:nearest", "blur:2", "blur:0.5", "blur:0.00001"),
     *("box:4x6@center", "box:16x1@random", "box:0.02@random", "box:0.000001234567@random"),
+    "box:0.25@center",
     *("freeform:0.3@random", "freeform:0.000001@random", "pixels:0.5@random", "pixels:.01@random"),
 ]
 
@@ -294,6 +295,7 @@ def test_texts_mean_what_they_say() -> None:
     assert parse("box:3x2@center") == Box(width=3, height=2)
     assert parse("box:3x2@random") == Box(width=3, height=2, random=True)
     assert parse("box:.5@random") == Box(fraction=0.5, random=True)
+    assert parse("box:0.0625@center") == Box(fraction=0.0625)
     assert parse("freeform:0.25@random") == Freeform(fraction=0.25)
     assert parse("pixels:.25@random") == Scattered(fraction=0.25)
 
@@ -304,7 +306,8 @@ def test_texts_mean_what_they_say() -> None:
         *("", "pixelate", "pixelate:1", "pixelate:0", "pixelate:-4", "pixelate:4.5"),
         *("pixelate:4:Nearest", "pixelate:4 ", "blur:0", "blur:101", "blur:nan", "blur:1e1"),
         *("box:0x4@center", "box:4x4", "box:4x4@left", "box:0@random", "box:1.5@random"),
-        *("box:0.5@center", "mask", "pixelate:4\n", "freeform:0.3", "freeform:0@random"),
+        *("box:0@center", "freeform:0.5@center", "mask"),
+        *("pixelate:4\n", "freeform:0.3", "freeform:0@random"),
         *("freeform:1.5@random", "freeform:9x9@random", "pixels:0.3@center", "pixels:0.0@random"),
     ],
 )
