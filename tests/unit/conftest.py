@@ -4,12 +4,14 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
+from tests.openverse_server import OpenverseServer, image
 from tests.unit.starved import ENVIRONMENT
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -31,3 +33,15 @@ def starved() -> dict[str, Any]:
     assert done.returncode == 0, done.stderr
     found: dict[str, Any] = json.loads(done.stdout)
     return found
+
+
+@pytest.fixture
+def server() -> Iterator[OpenverseServer]:
+    """Serve, as Openverse does, what the tests of discovery search for."""
+    found = {
+        "cats": [image("cats", number) for number in range(45)],
+        "dogs": [image("dogs", 0), image("cats", 3), image("dogs", 1)],
+        "many": [image("many", number) for number in range(300)],
+    }
+    with OpenverseServer(found) as running:
+        yield running

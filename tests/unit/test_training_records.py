@@ -1,9 +1,8 @@
-"""What a training leaves for people: history, curves, sheets, event files, MLflow."""
+"""What a training leaves for people: history, curves, sheets, event files."""
 
 import itertools
 import json
 import math
-import sys
 from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
@@ -22,43 +21,14 @@ from redaction_core.training.recipe import Recipe, Source
 from redaction_core.training.records import Records
 from redaction_core.training.sheets import Restored, samples_png
 from redaction_core.training.tensorboard import EventFiles
-from redaction_core.training.tracking import Tracking
-from redaction_core.training.validation import MEASURES
+from tests.unit.epochs import FOUR, Said, epoch, figures
 from tests.unit.shards import picture
 
-FOUR = "pixelate:4"
 TWELVE = (
     *("pixelate:2", "pixelate:4", "pixelate:8", "pixelate:16", "pixelate:4:nearest"),
     *("pixelate:8:nearest", "blur:1", "blur:2", "box:4x4@center", "box:0.05@random"),
     *("freeform:0.25@random", "pixels:0.1@random"),
 )
-
-
-def figures(mae: float = 0.02, **changes: float | None) -> dict[str, Any]:
-    given: dict[str, Any] = dict.fromkeys(MEASURES) | {
-        "images": 8,
-        "loss": mae,
-        "mae": mae,
-        "mse": mae**2,
-        "baseline_mae": 0.05,
-        "baseline_mse": 0.0025,
-        "psnr": 30.0,
-    }
-    return given | changes
-
-
-def epoch(number: int, *, val_loss: float | None = 0.02, **changes: Any) -> Epoch:  # noqa: ANN401 - of an epoch
-    redactions = changes.pop("redactions", {FOUR: figures(bicubic_mae=0.03)})
-    given: dict[str, Any] = {
-        "epoch": number,
-        "step": 10 * number,
-        "train_loss": 0.03,
-        "val": {"loss": val_loss, "images": 8, "redactions": redactions},
-        "learning_rate": 1e-3,
-        "images_per_s": 100.0,
-        "seconds": 5.0,
-    }
-    return Epoch(**(given | changes))
 
 
 def history(*epochs: Epoch) -> History:
@@ -78,15 +48,6 @@ def restored(redaction: str = FOUR, seed: int = 0) -> Restored:
         original=shown[2],
         figures=figures(),
     )
-
-
-class Said:
-    def __init__(self) -> None:
-        self.lines: list[str] = []
-
-    def __call__(self, line: str) -> None:
-        assert "\n" not in line
-        self.lines.append(line)
 
 
 def test_a_history_comes_back_from_its_json() -> None:
@@ -332,102 +293,3 @@ def test_without_a_temporary_folder_there_are_no_event_files(
     assert keys(store) == {"history.json", "curves.png"}
     assert len(said.lines) == 1
     assert "TensorBoard" in said.lines[0]
-
-
-MLFLOW = """
-import json, pathlib, threading
-
-def _note(*what):
-    where = pathlib.Path(__file__).with_name("calls.jsonl")
-    with where.open("a") as file:
-        print(json.dumps([threading.get_ident(), *what]), file=file)
-    if FAILS == what[0]:
-        raise OSError("https://user:secret@tracker/api refused\\nthis")
-
-def start_run(run_name):
-    _note("start_run", run_name)
-
-def log_params(params):
-    _note("log_params", params)
-
-def log_metrics(metrics, step):
-    _note("log_metrics", metrics, step)
-
-def end_run(status):
-    _note("end_run", status)
-"""
-
-
-def stand_in(folder: Path, monkeypatch: pytest.MonkeyPatch, fails: str = "") -> Callable[[], Any]:
-    """Install a module called mlflow that writes down how it is called; gives a reader of that."""
-    folder.mkdir()
-    (folder / "mlflow.py").write_text(f"FAILS = {fails!r}\n{MLFLOW}")
-    monkeypatch.syspath_prepend(str(folder))
-    monkeypatch.delitem(sys.modules, "mlflow", raising=False)
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", "https://user:secret@tracker")
-    for name in ("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "MLFLOW_HTTP_REQUEST_TIMEOUT"):
-        # Set by us, so undone after the test.
-        monkeypatch.setenv(name, "1")
-
-    def calls() -> list[list[Any]]:
-        monkeypatch.delitem(sys.modules, "mlflow", raising=False)
-        file = folder / "calls.jsonl"
-        return [json.loads(line) for line in file.read_text().splitlines()] if file.exists() else []
-
-    return calls
-
-
-def track(said: Said) -> None:
-    tracking = Tracking("s3://a/out", {"crop": 96, "long": "x" * 9999}, said)
-    tracking.epoch(epoch(1))
-    tracking.epoch(epoch(2))
-    tracking.close(finished=True)
-
-
-def test_mlflow_gets_settings_and_figures(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    calls, said = stand_in(tmp_path / "package", monkeypatch), Said()
-    track(said)
-    found = calls()
-    assert len({thread for thread, *_ in found}) == 1
-    names = [name for _, name, *_ in found]
-    assert names == ["start_run", "log_params", "log_metrics", "log_metrics", "end_run"]
-    assert found[0][2] == "s3://a/out"
-    assert found[1][2] == {"crop": "96", "long": "x" * 500}
-    metrics, step = found[2][2:]
-    assert step == 10
-    assert metrics["val/pixelate_4/mae"] == 0.02
-    assert metrics["val/loss"] == 0.02
-    assert found[-1][2] == "FINISHED"
-    assert not said.lines
-
-
-@pytest.mark.parametrize("fails", ["start_run", "log_params", "log_metrics", "end_run"])
-def test_mlflow_fails_once_in_one_line_without_secrets(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fails: str
-) -> None:
-    calls, said = stand_in(tmp_path / "package", monkeypatch, fails), Said()
-    track(said)
-    assert [name for _, name, *_ in calls()].count(fails) == 1
-    assert calls()[-1][1] == fails
-    assert len(said.lines) == 1
-    assert "OSError" in said.lines[0]
-    assert "secret" not in said.lines[0]
-
-
-def test_mlflow_is_used_only_where_its_uri_is_set(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    calls, said = stand_in(tmp_path / "package", monkeypatch), Said()
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", "")
-    track(said)
-    assert not calls()
-    assert not said.lines
-
-
-def test_mlflow_that_is_not_installed_is_told_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    said = Said()
-    monkeypatch.setitem(sys.modules, "mlflow", None)
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", "https://tracker")
-    track(said)
-    assert len(said.lines) == 1
-    assert "not installed" in said.lines[0]
