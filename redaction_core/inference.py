@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from redaction_core.errors import Failure, InputError
 from redaction_core.models import FILLS_HOLES, Estimate
-from redaction_core.models.starts import detail_of, explain, start_of
+from redaction_core.models.starts import explain, start_of
 from redaction_core.models.tiling import tiles
 from redaction_core.redaction import Blur, Pixelate
 
@@ -28,7 +28,6 @@ _Item = TypeVar("_Item")
 
 _TILE = 1024
 _HALO = 128
-_STRIP = 256
 _LUMA = (0.299, 0.587, 0.114)
 
 
@@ -123,13 +122,9 @@ class Restorer:
         middle = len(batch) // 2
         return self._in_halves(run, batch[:middle]) + self._in_halves(run, batch[middle:])
 
-    def _run(
-        self, images: Tensor, how: Pixelate | Blur | Tensor, detail: Tensor | None = None
-    ) -> Tensor:
+    def _run(self, images: Tensor, how: Pixelate | Blur | Tensor) -> Tensor:
         lower = self.precision != torch.float32
         options: dict[str, Any] = {} if self.fills_holes else {"with_scale": False}
-        if detail is not None:
-            options["detail"] = detail
         with torch.autocast(self.device.type, dtype=self.precision, enabled=lower):
             estimate: Estimate = self.network(images, how, **options)
         return estimate.image
@@ -140,20 +135,19 @@ class Restorer:
         grid = math.lcm(how.block, 8) if isinstance(how, Pixelate) else 8
         core, halo = (math.ceil(size / grid) * grid for size in (_TILE, _HALO))
         result = torch.empty_like(images_u8)
-        detail = _detail(images_u8) if isinstance(how, Blur) else None
         for tile in tiles(height, width, core=core, halo=halo):
             seen = images_u8[..., tile.rows, tile.columns].float() / 255
-            sharp = self._sharpen(seen, how, detail)[..., tile.inner_rows, tile.inner_columns]
+            sharp = self._sharpen(seen, how)[..., tile.inner_rows, tile.inner_columns]
             result[..., tile.kept_rows, tile.kept_columns] = _to_u8(sharp)
         return result
 
-    def _sharpen(self, seen: Tensor, how: Pixelate | Blur, detail: Tensor | None) -> Tensor:
+    def _sharpen(self, seen: Tensor, how: Pixelate | Blur) -> Tensor:
         if seen.shape[1] == 1:
-            return self._run(seen, how, detail)
+            return self._run(seen, how)
         # Luma by the network; colour differences, which the eye sees less sharply, from where it
         # starts, and put back on the means (or samples) of the blocks.
-        smooth = explain(start_of(seen, how, detail=detail), seen, how)
-        return smooth + (self._run(_luma(seen), how, detail) - _luma(smooth))
+        smooth = explain(start_of(seen, how), seen, how)
+        return smooth + (self._run(_luma(seen), how) - _luma(smooth))
 
     def _fill(self, images_u8: Tensor, hidden: Tensor) -> Tensor:
         images = images_u8.float() / 255
@@ -170,14 +164,6 @@ class Restorer:
         else:
             filled = torch.where(known_gray.view(-1, 1, 1, 1), gray, filled)
         return torch.where(hidden, _to_u8(filled), images_u8)
-
-
-def _detail(images_u8: Tensor) -> Tensor:
-    """Say how strong the detail of whole images is, strip by strip: (N, 1, 1, 1)."""
-    height = images_u8.shape[-2]
-    strips = [images_u8[..., row : row + _STRIP, :] for row in range(0, height, _STRIP)]
-    found = [detail_of(_luma(strip.float() / 255)) * strip.shape[-2] for strip in strips]
-    return torch.stack(found).sum(0) / height
 
 
 def _luma(images: Tensor) -> Tensor:

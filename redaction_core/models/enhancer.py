@@ -3,7 +3,8 @@
 A pixelated image holds one value a block, so the network works on blocks, not on pixels: a
 residual body, then a block of pixels out of the features of its place. That costs the less the
 stronger the redaction is, sees the further, and shares what it learns between block sizes. Blurred
-images are folded to a sixteenth of their places first, and have a body of their own.
+images are deconvolved in several ways and folded to a sixteenth of their places first, and have a
+body of their own; it says, place by place, which of the ways to follow, and adds detail.
 
 What the input fixes exactly (block means, or sampled pixels) is put back into the estimate, so a
 result always explains its input.
@@ -19,11 +20,14 @@ from torch import Tensor, nn
 
 from redaction_core.models.estimate import Estimate, bounded_log_scale
 from redaction_core.models.patches import Patches
-from redaction_core.models.starts import NOISE, explain, start_of
+from redaction_core.models.starts import SMOOTHNESS, deconvolve, explain, start_of
 from redaction_core.models.trunk import Trunk
 from redaction_core.redaction import Blur, Pixelate
 
 MAX_BLOCK = 16
+"""Pixels a side of the largest blocks of a mosaic that it undoes; the least have 2."""
+SIGMAS = (0.5, 8.0)
+"""Least and largest blur, in pixels, that it undoes."""
 _FOLD = 4
 _CONDITIONS = 4
 _ORDER = 8
@@ -38,7 +42,7 @@ class Enhancer(nn.Module):
         super().__init__()
         sizes = {"conditions": _CONDITIONS, "width": width, "blocks": blocks}
         self.mosaic = Trunk(inputs=1, kernel=5, **sizes)
-        self.blur = Trunk(inputs=2 * _FOLD**2, kernel=3, **sizes)
+        self.blur = Trunk(inputs=(len(SMOOTHNESS) + 1) * _FOLD**2, kernel=3, **sizes)
         self.leave = nn.ModuleDict(
             {
                 "mosaic": Patches(width, order=_ORDER),
@@ -48,7 +52,8 @@ class Enhancer(nn.Module):
         self.scale = nn.ModuleDict(
             {name: Patches(width, order=_SCALE_ORDER, kernel=1) for name in self.leave}
         )
-        self.noise = nn.Parameter(torch.tensor(NOISE))
+        self.blend = nn.Conv2d(width, len(SMOOTHNESS), 1)
+        nn.init.zeros_(self.blend.weight)
 
     def forward(
         self,
@@ -56,7 +61,6 @@ class Enhancer(nn.Module):
         how: Pixelate | Blur,
         *,
         with_scale: bool = True,
-        detail: Tensor | None = None,
     ) -> Estimate:
         """Estimate the sharp image.
 
@@ -64,7 +68,6 @@ class Enhancer(nn.Module):
             images: float (N, 1, H, W), 0 to 1, pixelated or blurred.
             how: what was done to the whole batch.
             with_scale: the log-scale is wanted; it takes about a twentieth of the time.
-            detail: of a blurred image, by `starts.detail_of`, where these are pieces of it.
 
         Returns:
             Image, float32 (N, 1, H, W), not clipped; log-scale of the same shape.
@@ -72,12 +75,14 @@ class Enhancer(nn.Module):
         """
         images = images.float()
         height, width = images.shape[-2:]
-        start = start_of(images, how, noise=self.noise, detail=detail)
         if isinstance(how, Blur):
             name, block = "blur", _FOLD
-            features = self.blur(fold(torch.cat((start, images), 1) - 0.5), _of_blur(how, images))
+            starts = deconvolve(images, how.sigma)
+            features = self.blur(fold(torch.cat((starts, images), 1) - 0.5), _of_blur(how, images))
+            start = self._blended(starts, features)
         else:
             name, block = "mosaic", how.block
+            start = start_of(images, how)
             blocks = images[..., ::block, ::block] - 0.5
             blocks = blocks.contiguous(memory_format=torch.channels_last)
             features = self.mosaic(blocks, _of_mosaic(how, images))
@@ -89,6 +94,13 @@ class Enhancer(nn.Module):
         # Detached: learning the scale must not change the estimate.
         raw = self.scale[name](features.detach(), block)[..., :height, :width]
         return Estimate(sharp, bounded_log_scale(raw.float()))
+
+    def _blended(self, starts: Tensor, features: Tensor) -> Tensor:
+        """Mix deconvolutions as the features say: (N, K, H, W) to (N, 1, H, W)."""
+        shares = self.blend(features).float().softmax(1)
+        shares = F.interpolate(shares, scale_factor=_FOLD, mode="bilinear", align_corners=False)
+        height, width = starts.shape[-2:]
+        return (shares[..., :height, :width] * starts).sum(1, keepdim=True)
 
 
 def _of_mosaic(how: Pixelate, like: Tensor) -> Tensor:

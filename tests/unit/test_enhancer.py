@@ -11,7 +11,13 @@ from redaction_core.models.baselines import EnhancerBaseline
 from redaction_core.models.enhancer import Enhancer, fold
 from redaction_core.models.estimate import bounded_log_scale
 from redaction_core.models.patches import Patches, unfold
-from redaction_core.models.starts import deconvolve, explain, interpolate_blocks, start_of
+from redaction_core.models.starts import (
+    SMOOTHNESS,
+    deconvolve,
+    explain,
+    interpolate_blocks,
+    start_of,
+)
 from redaction_core.redaction import Blur, Pixelate, block_means, block_pixels, blur_kernel, redact
 from tests.unit.networks import noise, wild
 
@@ -214,32 +220,40 @@ def test_deconvolution_brings_back_what_a_blur_left(sigma: float) -> None:
     blurred = torch.nn.functional.conv2d(blurred, kernel.mT, padding="same", groups=3)
     blurred = blurred[..., 80:160, 96:192]
 
-    sharp = deconvolve(blurred, sigma, noise=-8.0)
+    sharp = deconvolve(blurred, sigma, [1e-6])
 
     assert (sharp - coarse).abs().max() < 0.1 * (blurred - coarse).abs().max()
 
 
-def test_the_stronger_the_detail_the_more_of_it_is_brought_back() -> None:
-    """Each image for itself: rounding is the same for all."""
-    how = Blur(sigma=1.5)
-    faint = noise(1, 1, 40, 40) // 32 + 100
-    strong = (faint - 100) * 16 + 10
-    shares = []
-    for image in (faint, strong):
-        blurred = redact(how, image, ()).images_u8.float() / 255
-        left = deconvolve(blurred, how.sigma).std() / blurred.std()
-        shares.append(float(left))
-        both = deconvolve(torch.cat((blurred, 1 - blurred)), how.sigma)
-        assert torch.allclose(both[:1], deconvolve(blurred, how.sigma), atol=1e-6)
+def test_the_smoother_the_less_is_brought_back() -> None:
+    blurred = redact(Blur(sigma=1.5), noise(1, 1, 40, 40), ()).images_u8.float() / 255
 
-    assert shares[0] < shares[1]
+    ways = deconvolve(blurred, 1.5, (1e-6, 1e-3, 1.0, 1e3))
+
+    spreads = ways.std((-1, -2))[0]
+    assert bool((spreads.diff() < 0).all())
+    for number, smoothness in enumerate((1e-6, 1e-3, 1.0, 1e3)):
+        assert torch.equal(ways[:, number : number + 1], deconvolve(blurred, 1.5, [smoothness]))
+
+
+def test_features_say_which_deconvolution_to_follow() -> None:
+    """At first all alike; with no detail and one of them far ahead, that one alone."""
+    network, how = Enhancer(width=8, blocks=1), Blur(sigma=1.5)
+    blurred = redact(how, noise(2, 1, 30, 41), ()).images_u8.float() / 255
+    ways = deconvolve(blurred, how.sigma)
+    with torch.inference_mode():
+        assert torch.allclose(network(blurred, how).image, ways.mean(1, keepdim=True), atol=1e-5)
+        for number in range(len(SMOOTHNESS)):
+            network.blend.bias.copy_(100 * torch.eye(len(SMOOTHNESS))[number])
+            chosen = ways[:, number : number + 1]
+            assert torch.allclose(network(blurred, how).image, chosen, atol=1e-5)
 
 
 @pytest.mark.parametrize("size", [(1, 1), (1, 7), (16, 16)])
 def test_flat_images_stay_flat(size: tuple[int, int]) -> None:
     flat = torch.full((1, 1, *size), 0.25)
 
-    assert torch.allclose(deconvolve(flat, 2.0), flat, atol=1e-5)
+    assert torch.allclose(deconvolve(flat, 2.0), flat, atol=1e-5)  # in every way
 
 
 def test_deconvolution_keeps_the_mean() -> None:
@@ -258,7 +272,7 @@ def test_every_redaction_has_its_start() -> None:
 
     assert torch.equal(starts[0], interpolate_blocks(images, 4))
     assert not torch.allclose(starts[0], starts[1])
-    assert torch.equal(starts[2], deconvolve(images, 1.0))
+    assert torch.equal(starts[2], deconvolve(images, 1.0, SMOOTHNESS[1:2]))
 
 
 def test_learning_the_scale_costs_the_estimate_nothing() -> None:
