@@ -22,6 +22,12 @@ class Crew:
     """Of each."""
     gpu: bool
 
+    def __str__(self) -> str:
+        """Say it for people."""
+        least = f"{self.least} to " if self.least < self.most else ""
+        workers = f"{least}{self.most} worker{'s' * (self.most > 1)}"
+        return f"{workers} of {self.cpus} CPU{'s' * (self.cpus > 1)}" + " and a GPU" * self.gpu
+
 
 def size_crew(
     machines: Sequence[Mapping[str, float]],

@@ -143,5 +143,7 @@ def describe_epoch(validated: Mapping[str, Any], *, best: bool) -> str:
         if row[name] is not None and row[without] is not None:
             parts.append(f"{text} {name} {row[name]:.4f} (without a network {row[without]:.4f})")
     loss = "none" if val["loss"] is None else f"{val['loss']:.4g}"
-    line = f"train: epoch {validated['epoch']} done, validation loss {loss}{' (best)' * best}"
+    line = f"train: epoch {validated['epoch']} done, validation loss {loss}"
+    if best and val["loss"] is not None:
+        line += " (best)"
     return "; ".join([line, *parts])

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import os
 import time
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -15,6 +14,7 @@ from jobs._verb import Finished, Job, Verb
 from redaction_core.commits import PLAN_FILE, Run, ShardRef, remove_run
 from redaction_core.errors import UsageError
 from redaction_core.plan import PlannedInput, shards
+from redaction_core.storage import overlap
 from redaction_core.totals import Totals
 
 if TYPE_CHECKING:
@@ -30,7 +30,11 @@ def execute(job: Job, flags: RunFlags) -> int:
     Raises UsageError for refused outputs, StorageError when storage fails.
     """
     started = time.monotonic()
-    _refuse_overlap(job.source, job.outputs.location)
+    if overlap(job.source, job.outputs.location):
+        raise UsageError(
+            f"input {job.source} and output {job.outputs.location} lie in each other: "
+            "choose an output elsewhere"
+        )
     job.outputs.check()
     if flags.dry_run:
         tell_plan(job, flags)
@@ -206,17 +210,3 @@ def _result(totals: Totals) -> dict[str, Any]:
 def _versions(job: Job) -> dict[str, Any]:
     names = ("ray", "torch", "numpy", "pillow", "pyarrow")
     return {"versions": {name: version(name) for name in names}, "note": job.note}
-
-
-def _refuse_overlap(inputs: str, outputs: str) -> None:
-    one, two = (_comparable(location) for location in (inputs, outputs))
-    if one.startswith(two) or two.startswith(one):
-        raise UsageError(
-            f"input {inputs} and output {outputs} lie in each other: choose an output elsewhere"
-        )
-
-
-def _comparable(location: str) -> str:
-    # Links could hide that two folders are one.
-    real = location if "://" in location else os.path.realpath(location)
-    return real.rstrip("/") + "/"

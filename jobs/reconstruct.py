@@ -14,9 +14,6 @@ if TYPE_CHECKING:
     from redaction_core.loading import Task
     from redaction_core.redaction import Redaction
 
-SIGMAS = (0.5, 8.0)
-"""Least and largest blur, in pixels, that networks are trained to undo."""
-
 TRANSFORM_VERSION = 2
 """Counts changes of the code that change the bytes of outputs from the same inputs."""
 
@@ -155,6 +152,8 @@ def _check_block(flag: str, block: int) -> None:
 
 
 def _check_sigma(flag: str, sigma: float) -> None:
+    from redaction_core.models.enhancer import SIGMAS
+
     least, most = SIGMAS
     # Written so that "nan" does not pass.
     if not least <= sigma <= most:

@@ -6,7 +6,7 @@ import math
 import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, cast
 
 from jobs._command import print_result, run_command, say
 from redaction_core.errors import UsageError
@@ -123,12 +123,24 @@ class Train:
 def train(config: Train) -> int:
     """Run the job; gives the exit code."""
     from redaction_core.checkpoints import load_model
-    from redaction_core.storage import open_store
+    from redaction_core.storage import open_store, overlap
     from redaction_core.training import output
     from redaction_core.training.samples import read_all
     from redaction_core.training.session import Session
 
     store = open_store(config.output)
+    for source in config.data:
+        if overlap(open_store(source).location, store.location):
+            raise UsageError(
+                f"data set {open_store(source).location} and output {store.location} lie in each "
+                "other: choose an output elsewhere"
+            )
+    if config.init and config.overwrite:
+        init = open_store(config.init).location
+        if overlap(init, store.location):
+            raise UsageError(
+                f"--overwrite would remove the model of --init, {init}: choose another output"
+            )
     store.check()
     earlier = output.read_run(store)
     if earlier is not None and not (config.resume or config.overwrite or config.dry_run):
@@ -140,6 +152,7 @@ def train(config: Train) -> int:
     recipe = _recipe(config, model, _precision(config, kept))
     samples = read_all(source.location for source in recipe.sources)
     data = [output.Data.of(each) for each in samples]
+    _check_fit(recipe, data)
     run = output.describe(recipe, data)
     if kept is not None:
         output.refuse_other(store, kept, run)
@@ -151,6 +164,7 @@ def train(config: Train) -> int:
         print_result(_result(store, recipe))
         return 0
     crew = _join(config)
+    say(f"starting {crew}")
     if earlier is not None and config.overwrite:
         output.remove_training(store)
         say("removed what the earlier training wrote")
@@ -224,9 +238,8 @@ def _precision(config: Train, earlier: Mapping[str, Any] | None) -> Precision:
 
     if config.precision != "auto":
         return config.precision
-    if earlier is not None:
-        kept: Precision = earlier["recipe"]["precision"]
-        return kept
+    if earlier is not None and (kept := earlier["recipe"].get("precision")):
+        return cast("Precision", kept)
     # A handful of channels learn less from numbers of eight bits.
     if config.network == "redacto-baseline":
         return "float32"
@@ -279,6 +292,24 @@ def _recipe(config: Train, model: Model | None, precision: Precision) -> Recipe:
     )
 
 
+def _check_fit(recipe: Recipe, data: Sequence[Data]) -> None:
+    """Raise UsageError where recipe and data do not fit each other."""
+    from redaction_core.mixture import RedactionMixture
+    from redaction_core.redaction import Box
+
+    side = min(recipe.crop, *(each.side for each in data))
+    for how in RedactionMixture.parse(recipe.redactions).extremes:
+        if isinstance(how, Box) and how.size(side, side) == (side, side):
+            raise UsageError(
+                f"--redact {how} hides all that is seen of an image, {side}x{side} pixels: "
+                "ask for a smaller hole, or a larger --crop"
+            )
+    if recipe.patience and not any(each.val for each in data):
+        raise UsageError(
+            "--patience needs images to validate on, and no data set has the split val"
+        )
+
+
 def _tell_plan(
     config: Train,
     recipe: Recipe,
@@ -320,8 +351,13 @@ def _result(store: Store, recipe: Recipe) -> dict[str, Any]:
     from redaction_core.training.history import HISTORY, History
     from redaction_core.training.output import MODEL
 
-    history = History.of_json(json.loads(store.read(HISTORY).data))
-    last = history.epochs[-1]
+    try:
+        history = History.of_json(json.loads(store.read(HISTORY).data))
+        last = history.epochs[-1]
+    except (ValueError, LookupError, TypeError) as error:
+        raise UsageError(
+            f"{HISTORY} in {store.location} is damaged: --overwrite starts anew"
+        ) from error
     best = history.best or last
     return {
         "verb": "train",

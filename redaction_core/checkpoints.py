@@ -54,13 +54,21 @@ def save_model(location: str, network: Network, config: Mapping[str, Any]) -> No
     """Write a model directory; `config` holds at least `network` and `architecture`.
 
     Weights are stored as float16: half the size, at an error far below that of an 8-bit image.
-    Raises StorageError.
+
+    Raises:
+        StorageError: storage fails.
+        CheckpointError: a weight is not finite, or too large for float16.
     """
     weights = {
-        name: value.detach().to(torch.float16).contiguous()
+        name: value.detach().to("cpu", torch.float16).contiguous()
         for name, value in sorted(network.state_dict().items())
     }
     store = open_store(location)
+    if odd := [name for name, value in weights.items() if not bool(value.isfinite().all())]:
+        raise CheckpointError(
+            f"{store.location} is not written: weights of {odd[0]} are not finite, the training "
+            "diverged; start anew with a lower --learning-rate"
+        )
     store.put(WEIGHTS, save(weights))
     store.put(CONFIG, (json.dumps(config, indent=2, sort_keys=True) + "\n").encode())
 

@@ -21,6 +21,7 @@ __all__ = [
     "Store",
     "open_file",
     "open_store",
+    "overlap",
     "printable_key",
     "why_bad_name",
 ]
@@ -28,6 +29,16 @@ __all__ = [
 _ADVICE = "write s3://bucket/prefix, file:///folder or a plain path"
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://")
 _BUCKET = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{1,62}")
+
+
+def overlap(one: str, other: str) -> bool:
+    """Say whether one of two locations of stores lies in the other, or is it."""
+    # Links could hide that two folders are one.
+    first, second = (
+        (place if "://" in place else os.path.realpath(place)).rstrip("/") + "/"
+        for place in (one, other)
+    )
+    return first.startswith(second) or second.startswith(first)
 
 
 def open_store(location: str) -> Store:

@@ -24,6 +24,7 @@ from redaction_core.training.ahead import ahead
 from redaction_core.training.cache import FileCache, own_folder
 from redaction_core.training.crops import Crops
 from redaction_core.training.order import DRAWS, VALIDATION, WINDOW, Order, Plan, slice_of
+from redaction_core.training.outbox import PATIENCE_S
 from redaction_core.training.pixels import Patience, SourcePixels
 from redaction_core.training.samples import some_rows
 
@@ -74,7 +75,7 @@ class BatchLoader:
         world: int = 1,
         folder: Path | None = None,
         cache_bytes: int | None = None,
-        patience_s: float = 600.0,
+        patience_s: float = PATIENCE_S,
         say: Callable[[str], None] = lambda _: None,
     ) -> None:
         """Get ready; `samples` are those of `recipe.sources`, in their order.
@@ -274,9 +275,9 @@ class BatchLoader:
             needed += val.block_bytes if rows else 0
         if needed > cache.max_bytes:
             raise UsageError(
-                f"decoded images need {needed / _GIB:.1f} GiB in {cache.folder} at a time, and may "
-                f"have {cache.max_bytes / _GIB:.1f}: free some space there, or name another "
-                "--cache-dir"
+                f"decoded images need {needed / _GIB:.3g} GiB in {cache.folder} at a time, and may "
+                f"have {cache.max_bytes / _GIB:.3g}: give more --cache-gib, free some space there, "
+                "or name another --cache-dir"
             )
 
 

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Final
 
 from redaction_core.errors import UsageError
 from redaction_core.models import BUILDERS, FILLS_HOLES
-from redaction_core.models.enhancer import MAX_BLOCK
-from redaction_core.redaction import Hiding, Pixelate
+from redaction_core.models.enhancer import MAX_BLOCK, SIGMAS
+from redaction_core.redaction import Blur, Hiding, Pixelate
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -94,3 +94,6 @@ def check_redactions(network: str, mixture: RedactionMixture) -> None:
             )
         if isinstance(how, Pixelate) and how.block > MAX_BLOCK:
             raise UsageError(f"--redact {how}: blocks have 2 to {MAX_BLOCK} pixels a side")
+        least, most = SIGMAS
+        if isinstance(how, Blur) and not least <= how.sigma <= most:
+            raise UsageError(f"--redact {how}: blur has a sigma of {least:g} to {most:g} pixels")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import json
 import math
 import time
@@ -13,7 +12,7 @@ import torch
 
 from redaction_core.errors import CheckpointError, RedactionCoreError
 from redaction_core.mixture import RedactionMixture
-from redaction_core.training.history import Epoch, History
+from redaction_core.training.history import HISTORY, Epoch, History
 from redaction_core.training.optimisation import tally
 from redaction_core.training.outbox import Outbox, patiently
 from redaction_core.training.output import SUCCESS
@@ -91,8 +90,6 @@ class Loop:
         self._outbox: Outbox | None = None
         """Of the first worker alone, as the records."""
         self._records: Records | None = None
-        self._best: tuple[int, Callable[[], None]] | None = None
-        """Epoch of the best model, and what writes it."""
         self._published = 0
         """Epoch of the model that this worker has written."""
 
@@ -128,9 +125,9 @@ class Loop:
         """Read the newest checkpoint; the first worker's, as another is written at any time."""
         found: Checkpoint | None = None
         if self._group.leads:
-            found = patiently(
-                lambda: self._checkpoints.newest(self._say), self._say, patience_s=self._patience_s
-            )
+            found = patiently(self._checkpoints.newest, self._say, patience_s=self._patience_s)
+            if found is None and self._store.exists(HISTORY):
+                self._say("no whole checkpoint is left: starting from the beginning")
         told = {"step": found.step, "record": found.record} if found else None
         told = json.loads(self._group.share(json.dumps(told).encode()))
         weights = self._group.share(found.weights if found else b"")
@@ -247,28 +244,30 @@ class Loop:
         epoch = Epoch(
             epoch=len(self._history.epochs) + 1,
             step=step,
-            train_loss=_finite(so_far.loss / so_far.samples) if so_far.samples else None,
+            train_loss=_finite(so_far.loss / max(so_far.samples, 1)),
             val=sums.result(),
             learning_rate=self._trainer.optimisation.rate(step / self._loader.steps),
             images_per_s=so_far.samples / max(so_far.seconds, 1e-6),
             seconds=so_far.seconds + time.monotonic() - started,
         )
+        if not so_far.samples:
+            raise RedactionCoreError(
+                f"the training diverged: no step of epoch {epoch.epoch} had a finite loss; "
+                "start anew with a lower --learning-rate"
+            )
         self._history = self._history.followed_by(epoch)
+        # Without images to validate on, the last is the best that is known.
+        is_best = (self._history.best or epoch) is epoch
+        if is_best:
+            self._trainer.keep_as_best()
         if self._group.leads:
-            self._write_epoch(sums)
+            self._write_epoch(sums, is_best=is_best)
         self._reported_s = time.monotonic()
 
-    def _write_epoch(self, sums: Sums) -> None:
-        assert self._outbox is not None  # noqa: S101 - the first worker has both
-        assert self._records is not None  # noqa: S101
-        history, best, last = self._history, self._history.best, self._history.epochs[-1]
-        self._records.epoch(history, sums.restored)
-        # Without images to validate on, the last is the best that is known.
-        is_best = best is None or best.epoch == last.epoch
-        if is_best:
-            network: Any = copy.deepcopy(self._trainer.average)
-            self._best = last.epoch, lambda: self._publisher.model(network, history)
-        self._tell({"validated": history.to_json()[-1], "best": is_best})
+    def _write_epoch(self, sums: Sums, *, is_best: bool) -> None:
+        assert self._records is not None  # noqa: S101 - the first worker has them
+        self._records.epoch(self._history, sums.restored)
+        self._tell({"validated": self._history.to_json()[-1], "best": is_best})
         self._save()
 
     def _save(self) -> None:
@@ -276,16 +275,25 @@ class Loop:
         record = {"history": self._history.to_json(), "epoch": asdict(self._so_far)}
 
         def write() -> None:
-            # Once a checkpoint is stored, the model is taken to be there.
-            if self._best is not None and self._best[0] > self._published:
-                epoch, publish = self._best
-                publish()
-                self._published = epoch
             self._checkpoints.write(Checkpoint.of(step, tensors, record))
             self._tell({"saved": step})
 
         self._send("the checkpoint", write)
+        # After the checkpoint, which holds the best weights: a run that goes on has them, too.
+        self._publish()
         self._saved_s = time.monotonic()
+
+    def _publish(self) -> None:
+        """Have the best model written, unless this worker has done it."""
+        history, best = self._history, self._trainer.best
+        if best is None:
+            return
+        epoch = (history.best or history.epochs[-1]).epoch
+        if epoch == self._published:
+            return
+        self._published = epoch
+        network: Any = best
+        self._send("the model", lambda: self._publisher.model(network, history))
 
     def _send(self, name: str, write: Callable[[], None]) -> None:
         """Have something written in the background, unless the output is finished already."""
@@ -309,6 +317,7 @@ class Loop:
         self._records.history(self._history)
         self._records.close(finished=True)
         self._records = None
+        self._publish()
         self._send("the card", lambda: self._publisher.card(self._history))
         self._outbox.close(self._patience_s)
         # Writers that were killed left half of a file.

@@ -82,6 +82,8 @@ class Trainer:
         self.network = network
         self.optimisation = optimisation
         self.average = copy.deepcopy(network).eval().requires_grad_(requires_grad=False)
+        self.best: nn.Module | None = None
+        """The running mean as it was when `keep_as_best` was called last."""
         named = list(network.named_parameters())
         self.optimisers = _optimisers(named, optimisation)
         self.steps = 0
@@ -158,6 +160,10 @@ class Trainer:
         for mean, now in zip(self.average.buffers(), self.network.buffers(), strict=True):
             mean.copy_(now)
 
+    def keep_as_best(self) -> None:
+        """Keep a copy of the running mean as it is."""
+        self.best = copy.deepcopy(self.average)
+
     def take_sums(self) -> Tensor:
         """Give what a tally is made of, float64 (3,) on the device, and begin anew."""
         sums, self._sums = self._sums, torch.zeros_like(self._sums)
@@ -167,6 +173,8 @@ class Trainer:
         """Give a copy of all that the next steps depend on, by name, on the CPU."""
         found = {f"model.{name}": value for name, value in self.network.state_dict().items()}
         found |= {f"average.{name}": value for name, value in self.average.state_dict().items()}
+        best = self.best.state_dict() if self.best is not None else {}
+        found |= {f"best.{name}": value for name, value in best.items()}
         states = self._states
         for name, weight in self.network.named_parameters():
             state = states.get(weight, {})
@@ -182,6 +190,10 @@ class Trainer:
         """
         for network, prefix in ((self.network, "model."), (self.average, "average.")):
             network.load_state_dict(_below(prefix, tensors))
+        self.best = None
+        if best := _below("best.", tensors):
+            self.best = copy.deepcopy(self.average)
+            self.best.load_state_dict(best)
         named = dict(self.network.named_parameters())
         of = {w: each for each in self.optimisers for g in each.param_groups for w in g["params"]}
         for optimiser in self.optimisers:

@@ -91,10 +91,11 @@ def read_run(store: Store) -> Mapping[str, Any] | None:
 
     Raises UsageError for an output that something else wrote.
     """
+    damaged = f"{RUN} in {store.location} is damaged: choose another output"
     try:
         found: Mapping[str, Any] = json.loads(store.read(RUN).data)
-        if found.get("verb") == "train":
-            return found
+        ours = found.get("verb") == "train"
+        parts = [type(found.get(name)) for name in ("run", "recipe", "data")]
     except ObjectMissingError:
         if (taken := _in_the_way(store)) is None:
             return None
@@ -102,8 +103,12 @@ def read_run(store: Store) -> Mapping[str, Any] | None:
             f"{store.location} holds {taken}, and no training: choose another output"
         ) from None
     except (ValueError, AttributeError) as error:
-        raise UsageError(f"{RUN} in {store.location} is damaged: choose another output") from error
-    raise UsageError(f"{store.location} holds the run of another job: choose another output")
+        raise UsageError(damaged) from error
+    if not ours:
+        raise UsageError(f"{store.location} holds the run of another job: choose another output")
+    if parts != [str, dict, list]:
+        raise UsageError(damaged)
+    return found
 
 
 def _in_the_way(store: Store) -> str | None:

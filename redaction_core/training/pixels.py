@@ -22,6 +22,7 @@ from PIL import Image
 
 from redaction_core.commits.layout import sha16
 from redaction_core.errors import InputError, ObjectMissingError, StorageError
+from redaction_core.training.outbox import PATIENCE_S
 from redaction_core.training.pngs import decode_pngs
 
 if TYPE_CHECKING:
@@ -43,7 +44,7 @@ _OPEN: Final = 48  # files; one that was removed takes up space as long as it is
 class Patience:
     """How storage that fails is waited for."""
 
-    seconds: float = 600.0
+    seconds: float = PATIENCE_S
     say: Callable[[str], None] = lambda _: None
     """Told once, in one line, when waiting begins."""
 

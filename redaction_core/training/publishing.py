@@ -40,9 +40,14 @@ class Publisher:
         self._parameters = parameters
 
     def model(self, network: Network, history: History) -> None:
-        """Write the network that the history's last epoch gave. Raises StorageError."""
+        """Write the network that the history's best epoch gave, or else its last.
+
+        Raises:
+            StorageError: storage fails.
+            CheckpointError: its weights are not finite.
+        """
         location = f"{self._output.location}/{MODEL.rstrip('/')}"
-        save_model(location, network.cpu(), self._config(history.epochs[-1]))
+        save_model(location, network, self._config(history.best or history.epochs[-1]))
         self.card(history)
 
     def card(self, history: History) -> None:

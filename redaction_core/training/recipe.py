@@ -11,7 +11,7 @@ from typing import Any, Final, Literal
 
 from redaction_core.errors import UsageError
 
-RECIPE_VERSION: Final = 2
+RECIPE_VERSION: Final = 3
 """Counts changes of the code after which the same recipe gives other weights."""
 
 Loss = Literal["mae", "mse", "laplacian", "balanced"]
@@ -69,12 +69,12 @@ class Recipe:
 
     def __post_init__(self) -> None:
         """Refuse values that make no sense; raises UsageError."""
-        whole = ("crop", "batch_size", "epochs", "val_images")
-        for name in whole:
-            if getattr(self, name) < 1:
-                raise UsageError(f"{_flag(name)} {getattr(self, name)}: at least 1")
-        if self.patience < 0 or self.seed < 0:
-            raise UsageError("--patience and --seed are at least 0")
+        least = dict.fromkeys(("crop", "batch_size", "epochs", "val_images"), 1) | {"patience": 0}
+        for name, fewest in least.items():
+            if getattr(self, name) < fewest:
+                raise UsageError(f"{_flag(name)} {getattr(self, name)}: at least {fewest}")
+        if not 0 <= self.seed < 1 << 63:
+            raise UsageError(f"--seed {self.seed}: 0 to {(1 << 63) - 1}")
         # Written so that "nan" does not pass.
         for name in ("learning_rate", "clip_norm"):
             if not 0 < getattr(self, name) < math.inf:

@@ -92,7 +92,7 @@ def read_samples(location: str) -> Samples:
         StorageError: storage fails.
     """
     store = open_store(location)
-    side, channels, transform = _image_shape(store)
+    side, channels, transform, count = _summary(store)
     keys = (entry.key for entry in store.list(IMAGES) if shard_of_part(entry.key) >= 0)
     parts: list[Part] = []
     found: dict[str, list[Rows]] = {"train": [], "val": []}
@@ -100,10 +100,13 @@ def read_samples(location: str) -> Samples:
         while some := list(islice(keys, _READ_AHEAD)):
             for key, table in zip(some, readers.map(lambda key: _read(store, key), some)):  # noqa: B905
                 for split, rows in found.items():
-                    used = np.flatnonzero(_usable(table, split)).astype(np.int32)
-                    part = np.full(len(used), len(parts), np.int32)
-                    rows.append(Rows(parts=part, rows=used, sources=_sources(table, used)))
+                    rows.append(_rows_of(store, key, table, split, len(parts)))
                 parts.append(Part(key=key, rows=len(table)))
+    if (there := sum(part.rows for part in parts)) != count:
+        raise UsageError(
+            f"{store.location} has {there} images, and says that it has {count}: "
+            "make the data set again"
+        )
     samples = Samples(
         store=store,
         parts=tuple(parts),
@@ -139,8 +142,8 @@ def some_rows(rows: Rows, count: int, seed: int) -> Rows:
     return rows[chosen]
 
 
-def _image_shape(store: Store) -> tuple[int, int, Mapping[str, Any]]:
-    """Give pixels a side and channels, as the data set says itself."""
+def _summary(store: Store) -> tuple[int, int, Mapping[str, Any], int]:
+    """Give pixels a side, channels, transform and images, as the data set says itself."""
     try:
         if not store.exists(SUCCESS):
             store.check(to_read=True)
@@ -148,7 +151,8 @@ def _image_shape(store: Store) -> tuple[int, int, Mapping[str, Any]]:
                 f"{store.location} is no finished data set (it has no {SUCCESS}): "
                 "make one with jobs.ingest, or run that again to its end"
             )
-        transform = json.loads(store.read(_SUMMARY).data)["transform"]
+        summary = json.loads(store.read(_SUMMARY).data)
+        transform, count = summary["transform"], int(summary["ok"])
         side, channels = transform["size"], _CHANNELS[transform["color"]]
     except ObjectMissingError as error:
         raise UsageError(
@@ -158,7 +162,7 @@ def _image_shape(store: Store) -> tuple[int, int, Mapping[str, Any]]:
         raise _damaged(store, _SUMMARY) from error
     if not isinstance(side, int) or side < 1:
         raise _damaged(store, _SUMMARY)
-    return side, channels, transform
+    return side, channels, transform, count
 
 
 def _read(store: Store, key: str) -> pa.Table:
@@ -171,6 +175,16 @@ def _read(store: Store, key: str) -> pa.Table:
     # Damaged Parquet comes as any of these.
     except (pa.ArrowException, InputError, KeyError, OSError, ValueError) as error:
         raise _damaged(store, key) from error
+
+
+def _rows_of(store: Store, key: str, table: pa.Table, split: str, part: int) -> Rows:
+    """Give the rows of one part that are of a split."""
+    try:
+        used = np.flatnonzero(_usable(table, split)).astype(np.int32)
+        sources = _sources(table, used)
+    except (pa.ArrowException, ValueError, TypeError) as error:
+        raise _damaged(store, key) from error
+    return Rows(parts=np.full(len(used), part, np.int32), rows=used, sources=sources)
 
 
 def _usable(table: pa.Table, split: str) -> npt.NDArray[np.bool_]:

@@ -116,7 +116,7 @@ def run_session(
             trainer,
             loader,
             store=store,
-            checkpoints=Checkpoints(store, session.run),
+            checkpoints=Checkpoints(store, session.run, say),
             publisher=Publisher(
                 store,
                 session.recipe,

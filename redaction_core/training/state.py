@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 from safetensors import SafetensorError
 from safetensors.torch import load, save
 
-from redaction_core.errors import InputError, ObjectMissingError
+from redaction_core.errors import InputError, ObjectMissingError, StorageError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -54,13 +54,18 @@ class Checkpoints:
     writer that dies, or two that write at once, leave nothing that is taken for what it is not.
     """
 
-    def __init__(self, store: Store, digest: str) -> None:
-        """Take the output's store, and the hash of the recipe and its data."""
+    def __init__(self, store: Store, digest: str, say: Callable[[str], None]) -> None:
+        """Take the output's store, the hash of the recipe and its data, and who tells a person."""
         self._store = store
         self._digest = digest
+        self._say = say
+        self._told = False
 
     def write(self, checkpoint: Checkpoint) -> None:
-        """Write one, and remove those that it makes needless. Raises StorageError."""
+        """Write one, and remove those that it makes needless. Raises StorageError.
+
+        Those that cannot be removed are told once, and left.
+        """
         sha256 = hashlib.sha256(checkpoint.weights).hexdigest()
         base = f"{CHECKPOINTS}step-{checkpoint.step:08}"
         weights = f"{base}-{sha256[:12]}.safetensors"
@@ -71,9 +76,15 @@ class Checkpoints:
             "weights": weights,
             "sha256": sha256,
             "record": checkpoint.record,
+            "record_sha256": _hash(checkpoint.record),
         }
         self._store.put(f"{base}.json", (json.dumps(told) + "\n").encode())
-        self._prune(checkpoint.step)
+        try:
+            self._prune(checkpoint.step)
+        except StorageError as error:
+            if not self._told:
+                self._say(f"older checkpoints stay: {error}")
+            self._told = True
 
     def _prune(self, newest: int) -> None:
         names = {
@@ -86,7 +97,7 @@ class Checkpoints:
         # What names weights goes before them.
         self._store.delete(sorted(old, key=lambda key: (not key.endswith(".json"), key)))
 
-    def newest(self, say: Callable[[str], None]) -> Checkpoint | None:
+    def newest(self) -> Checkpoint | None:
         """Read the newest that is whole; damaged ones are passed over with a word.
 
         Raises StorageError when storage does not answer.
@@ -102,7 +113,7 @@ class Checkpoints:
                 reason = " ".join(str(error).split())[:200]
             else:
                 return found
-            say(f"passing over {match[0]}: {reason}")
+            self._say(f"passing over {match[0]}: {reason}")
         return None
 
     def _read(self, key: str) -> Checkpoint:
@@ -112,8 +123,14 @@ class Checkpoints:
         weights = self._store.read(told["weights"], max_bytes=_MAX_BYTES).data
         if hashlib.sha256(weights).hexdigest() != told["sha256"]:
             raise ValueError("its weights are damaged")
+        if _hash(told["record"]) != told["record_sha256"]:
+            raise ValueError("its record is damaged")
         load(weights)
         return Checkpoint(step=int(told["step"]), weights=weights, record=told["record"])
 
     def _list(self) -> list[Any]:
         return list(self._store.list(CHECKPOINTS, missing_ok=True))
+
+
+def _hash(record: Mapping[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(record, sort_keys=True).encode()).hexdigest()

@@ -66,7 +66,10 @@ def test_flags_that_make_no_sense_are_refused(config: Train, changes: dict[str, 
     [
         ({"redact": ("box:4x4@center",)}, "enhancer undoes"),
         ({"redact": ("pixelate:2-40",)}, "blocks have 2 to"),
+        ({"redact": ("blur:0.5-30",)}, "blur has a sigma of 0.5 to 8 pixels"),
+        ({"network": "redacto", "architecture": (), "redact": ("box:16x99@center",)}, "hides all"),
         ({"redact": ("mosaic",)}, "not understood"),
+        ({"seed": 1 << 63}, "--seed 9223372036854775808: 0 to"),
         ({"scale": ("2",)}, "scale"),
         ({"network": "redacto", "redact": ("pixelate:4",)}, "redacto fills"),
         ({"network": "enhancer-baseline"}, "--architecture blocks: enhancer-baseline has none; it"),
@@ -190,6 +193,8 @@ def test_changed_data_are_told(finished: Train, data: str) -> None:
         ("run.json", b"{", "damaged"),
         ("run.json", b"[]", "damaged"),
         ("run.json", b'{"verb": "ingest"}', "another job"),
+        ("run.json", b'{"verb": "train"}', "damaged"),
+        ("run.json", b'{"verb": "train", "run": "a", "recipe": [], "data": []}', "damaged"),
         ("plan.json", b"{}", "holds plan.json, and no training"),
         ("curves.png", b"mine", "holds curves.png, and no training"),
         ("model/README.md", b"mine", "holds model/README.md, and no training"),
@@ -207,9 +212,39 @@ def test_an_output_of_something_else_is_refused(
     assert open_store(config.output).read(key).data == content
 
 
-def test_the_data_set_itself_is_no_output(config: Train) -> None:
-    with pytest.raises(UsageError, match="another job"):
-        train(replace(config, output=config.data[0]))
+@pytest.mark.parametrize("output", ["{}", "{}/images", "{}/new", "{}/.."])
+def test_output_and_data_set_do_not_lie_in_each_other(config: Train, output: str) -> None:
+    with pytest.raises(UsageError, match="lie in each other"):
+        train(replace(config, output=output.format(config.data[0])))
+
+
+def test_a_model_is_not_removed_to_start_from_it(finished: Train) -> None:
+    model = f"{finished.output}/model"
+    with pytest.raises(UsageError, match="would remove the model of --init"):
+        train(replace(finished, overwrite=True, init=model))
+
+    assert Path(model, "model.safetensors").exists()
+
+
+def test_patience_without_validation_is_refused(config: Train, tmp_path: Path) -> None:
+    location = str(tmp_path / "set")
+    write_data_set(location, smooth_images(4, 16), splits=["train"] * 4)
+    with pytest.raises(UsageError, match="--patience needs images to validate on"):
+        train(replace(config, data=(location,), patience=3))
+
+
+@pytest.mark.parametrize("content", [b"{", b"[]", b"[{}]", b"{}", b"[1]"])
+def test_a_damaged_history_is_one_line(finished: Train, content: bytes) -> None:
+    Path(finished.output, "history.json").write_bytes(content)
+    with pytest.raises(UsageError, match=r"history\.json in .* is damaged"):
+        train(replace(finished, resume=True))
+
+
+def test_a_training_of_another_version_is_told(finished: Train) -> None:
+    store = open_store(finished.output)
+    store.put("run.json", b'{"verb": "train", "run": "a", "recipe": {}, "data": []}')
+    with pytest.raises(UsageError, match="another version"):
+        train(replace(finished, resume=True))
 
 
 def test_two_trainings_do_not_begin_in_one_output(data: str, tmp_path: Path) -> None:

@@ -6,9 +6,11 @@ import shutil
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from redaction_core.commits.parts import part_bytes, read_part
 from redaction_core.errors import UsageError
 from redaction_core.storage import open_store
 from redaction_core.training.samples import Rows, read_all, read_samples, some_rows
@@ -71,6 +73,7 @@ def test_colour_and_files_of_others(tmp_path: Path) -> None:
         ("odd summary", "dataset.json in .* is damaged"),
         ("damaged part", r"images/part-\S+ in .* is damaged"),
         ("other table", r"images/part-\S+ in .* is damaged"),
+        ("lost part", "has 3 images, and says that it has 4: make the data set again"),
         ("no train", "no images to train on"),
     ],
 )
@@ -78,9 +81,11 @@ def test_what_is_no_data_set_is_refused_in_one_line(tmp_path: Path, damage: str,
     location = tmp_path / "set"
     if damage != "no folder":
         splits = ["val" if damage == "no train" else "train"] * 4
-        write_data_set(str(location), noise_images(4, 8), splits=splits)
+        size = 3 if damage == "lost part" else 4
+        write_data_set(str(location), noise_images(4, 8), splits=splits, shard_size=size)
         store = open_store(str(location))
-        (part,) = (entry.key for entry in store.list("images/"))
+        part, *more = (entry.key for entry in store.list("images/"))
+        store.delete(more)
         if damage == "unfinished":
             store.delete(["_SUCCESS"])
         elif damage == "no summary":
@@ -143,6 +148,25 @@ def test_what_one_data_set_learns_another_does_not_validate_on(tmp_path: Path) -
     assert len(one.val) == len(two.val) == 1
     assert one.val.sources.tolist() == two.val.sources.tolist()
     assert not set(two.val.sources.tolist()) & set(one.train.sources.tolist())
+
+
+@pytest.mark.parametrize(
+    ("column", "values"),
+    [
+        ("source_sha256", pa.array([None, None, None], pa.string())),
+        ("source_sha256", pa.array(["not a hash!"] * 3)),
+        ("split", pa.array([1, 2, 3])),
+    ],
+)
+def test_odd_columns_are_one_line(tmp_path: Path, column: str, values: pa.Array) -> None:
+    write_data_set(str(tmp_path / "set"), noise_images(3, 16), splits=["train"] * 3)
+    (part,) = (tmp_path / "set" / "images").iterdir()
+    table = read_part(part.read_bytes())
+    table = table.set_column(table.schema.get_field_index(column), column, values)
+    part.write_bytes(part_bytes(table, table.schema))
+
+    with pytest.raises(UsageError, match="is damaged: make the data set again"):
+        read_samples(str(tmp_path / "set"))
 
 
 def test_damaged_parquet_is_one_line(tmp_path: Path) -> None:

@@ -14,7 +14,6 @@ from redaction_core.checkpoints import load_model
 from redaction_core.errors import CheckpointError, RedactionCoreError, StorageError
 from redaction_core.storage import DiskStore
 from redaction_core.storage.disk import _TEMPORARY
-from redaction_core.training import outbox
 from redaction_core.training.batches import Batch, BatchLoader
 from redaction_core.training.group import Group
 from redaction_core.training.history import History
@@ -163,7 +162,7 @@ def test_a_damaged_checkpoint_costs_no_more_than_the_one_before(
     assert same(output, whole[0])
 
 
-def test_a_checkpoint_waits_for_the_model_that_it_takes_to_be_there(
+def test_a_run_that_goes_on_writes_the_model_that_was_not_stored(
     whole: tuple[Path, Told], data: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     output = tmp_path / "out"
@@ -177,17 +176,32 @@ def test_a_checkpoint_waits_for_the_model_that_it_takes_to_be_there(
     def note(batch: Batch) -> None:
         if batch.step == 4:  # the first of the second epoch
             assert tried.acquire(timeout=60)
-            assert tried.acquire(timeout=60)
             raise Killed
 
     with monkeypatch.context() as patch:
-        patch.setattr(outbox, "_FIRST_PAUSE_S", 0.01)
         patch.setattr(Publisher, "model", refuse)
         with pytest.raises(Killed):
             run_session(session, Group(), tell=lambda _: None, seen=note)
 
-    assert not (output / "checkpoints/step-00000004.json").exists()
+    assert not (output / "model").exists()
     run(session)
+    assert same(output, whole[0])
+
+
+@pytest.mark.parametrize("step", [6, 8])
+def test_a_model_of_a_run_that_was_not_kept_is_replaced(
+    step: int, whole: tuple[Path, Told], data: str, tmp_path: Path
+) -> None:
+    """Killed right after it was stored, before its checkpoint: it may never be seen again."""
+    output = tmp_path / "out"
+    session = session_of(data, output, checkpoint_every_s=0.0)
+    run(session, kill_at=step)
+    shutil.rmtree(output / "model", ignore_errors=True)
+    (output / "model").mkdir()
+    (output / "model/model.safetensors").write_bytes(b"of another attempt")
+
+    run(session)
+
     assert same(output, whole[0])
 
 
@@ -340,6 +354,29 @@ def test_a_training_that_diverges_says_so(
     )
     with pytest.raises(RedactionCoreError, match="diverged"):
         run(session_of(data, tmp_path / "out"))
+
+
+def test_weights_beyond_all_measure_are_not_given_away(data: str, tmp_path: Path) -> None:
+    session = session_of(data, tmp_path / "out", learning_rate=1e9, optimiser="adamw")
+
+    with pytest.raises(RedactionCoreError, match="diverged"):
+        run(session)
+
+    assert not (tmp_path / "out/model/model.safetensors").exists()
+
+
+def test_a_training_that_lost_its_checkpoints_begins_anew_and_says_so(
+    whole: tuple[Path, Told], data: str, tmp_path: Path
+) -> None:
+    output = tmp_path / "out"
+    shutil.copytree(whole[0], output)
+    (output / "_SUCCESS").unlink()
+    shutil.rmtree(output / "checkpoints")
+
+    told = run(session_of(data, output))
+
+    assert {"say": "no whole checkpoint is left: starting from the beginning"} in told.news
+    assert same(output, whole[0])
 
 
 def test_it_starts_from_the_weights_of_a_model(

@@ -2,7 +2,7 @@
 
 import json
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import pytest
@@ -33,12 +33,12 @@ def names(store: DiskStore) -> list[str]:
 
 
 def test_the_newest_comes_back_and_the_last_two_are_kept(store: DiskStore) -> None:
-    checkpoints = Checkpoints(store, "a")
-    assert checkpoints.newest(quiet) is None
+    checkpoints = Checkpoints(store, "a", quiet)
+    assert checkpoints.newest() is None
     for step in (1, 20, 100_000_000, 300_000_000):
         checkpoints.write(checkpoint(step))
 
-    found = Checkpoints(store, "a").newest(quiet)
+    found = Checkpoints(store, "a", quiet).newest()
 
     assert found is not None
     assert (found.step, found.record) == (300_000_000, {"epoch": 150_000_000})
@@ -62,7 +62,13 @@ def _lose(store: DiskStore) -> None:
 
 
 def _other_run(store: DiskStore) -> None:
-    Checkpoints(store, "another").write(checkpoint(2))
+    Checkpoints(store, "another", quiet).write(checkpoint(2))
+
+
+def _alter_record(store: DiskStore) -> None:
+    key = f"{CHECKPOINTS}step-00000002.json"
+    told = json.loads(store.read(key).data)
+    store.put(key, json.dumps(told | {"record": {"epoch": 2}}).encode())
 
 
 SPOILS: dict[str, Callable[[DiskStore], None]] = {
@@ -70,6 +76,7 @@ SPOILS: dict[str, Callable[[DiskStore], None]] = {
     "exchanged": _exchange,
     "without weights": _lose,
     "of another run": _other_run,
+    "with another record": _alter_record,
     "no JSON": lambda store: store.put(f"{CHECKPOINTS}step-00000002.json", b"{"),
     "other JSON": lambda store: store.put(f"{CHECKPOINTS}step-00000002.json", b"[1]"),
 }
@@ -79,13 +86,13 @@ SPOILS: dict[str, Callable[[DiskStore], None]] = {
 def test_what_is_damaged_is_passed_over_with_a_word(
     store: DiskStore, spoil: Callable[[DiskStore], None]
 ) -> None:
-    checkpoints = Checkpoints(store, "a")
+    said: list[str] = []
+    checkpoints = Checkpoints(store, "a", said.append)
     checkpoints.write(checkpoint(1))
     checkpoints.write(checkpoint(2))
     spoil(store)
-    said: list[str] = []
 
-    found = checkpoints.newest(said.append)
+    found = checkpoints.newest()
 
     assert found is not None
     assert found.step == 1
@@ -97,8 +104,8 @@ def test_weights_without_their_name_are_nothing_and_vanish(store: DiskStore) -> 
     """A writer that died before the second file."""
     store.put(f"{CHECKPOINTS}step-00000003-0123456789ab.safetensors", b"half")
     store.put(f"{CHECKPOINTS}notes.txt", b"not ours")
-    checkpoints = Checkpoints(store, "a")
-    assert checkpoints.newest(quiet) is None
+    checkpoints = Checkpoints(store, "a", quiet)
+    assert checkpoints.newest() is None
     checkpoints.write(checkpoint(2))
     assert any("step-00000003-" in name for name in names(store))  # it may be under way
     for step in (4, 5):
@@ -108,30 +115,48 @@ def test_weights_without_their_name_are_nothing_and_vanish(store: DiskStore) -> 
     assert f"{CHECKPOINTS}notes.txt" in names(store)
 
 
+def test_old_ones_that_cannot_be_removed_stay(store: DiskStore) -> None:
+    class Kept(DiskStore):
+        def delete(self, keys: Iterable[str]) -> None:
+            if list(keys):
+                raise StorageError("access denied")
+
+    said: list[str] = []
+    checkpoints = Checkpoints(Kept(store.root), "a", said.append)
+    for step in (1, 2, 3, 4):
+        checkpoints.write(checkpoint(step))
+
+    found = checkpoints.newest()
+
+    assert found is not None
+    assert found.step == 4
+    assert said == ["older checkpoints stay: access denied"]
+
+
 def test_the_same_step_may_be_written_again(store: DiskStore) -> None:
-    checkpoints = Checkpoints(store, "a")
+    checkpoints = Checkpoints(store, "a", quiet)
     checkpoints.write(checkpoint(1))
     again = Checkpoint.of(1, {"w": torch.ones(1)}, {})
     checkpoints.write(again)
 
-    found = checkpoints.newest(quiet)
+    found = checkpoints.newest()
 
     assert found == again
 
 
 def test_storage_that_does_not_answer_is_no_missing_checkpoint(store: DiskStore) -> None:
-    Checkpoints(store, "a").write(checkpoint(1))
+    Checkpoints(store, "a", quiet).write(checkpoint(1))
 
     class Away(DiskStore):
         def read(self, key: str, *, max_bytes: int | None = None) -> None:  # type: ignore[override]
             raise StorageError(f"{key} {max_bytes}: away")
 
     with pytest.raises(StorageError, match="away"):
-        Checkpoints(Away(store.root), "a").newest(quiet)
+        Checkpoints(Away(store.root), "a", quiet).newest()
 
 
 def test_it_tells_where_the_weights_are(store: DiskStore) -> None:
-    Checkpoints(store, "a").write(checkpoint(1))
+    Checkpoints(store, "a", quiet).write(checkpoint(1))
 
     told = json.loads(store.read(f"{CHECKPOINTS}step-00000001.json").data)
 
