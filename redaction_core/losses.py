@@ -50,7 +50,8 @@ ERRORS: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
 def mean_of(errors: Tensor, weight: Tensor | None = None) -> Tensor:
     """Mean of a map of errors, image by image: (N, C, H, W) to (N,).
 
-    With `weight`, (N, 1, H, W), 0 (known) to 1 (hidden), over the hidden pixels.
+    With `weight`, (N, 1, H, W), 0 (known) to 1 (hidden), over the hidden pixels. Where less than
+    one value is hidden in all, their sum: a mean of next to nothing would be noise.
     """
     if weight is None:
         return errors.flatten(1).mean(1)

@@ -148,7 +148,8 @@ def _figures(recipe: Recipe, data: Sequence[Data], epoch: Epoch) -> str:
     by_redaction = epoch.val["redactions"]
     head = "## How good"
     if not epoch.val["images"]:
-        return f"{head}\n\nNot measured: there were no images for validation."
+        why = "could be measured" if any(each.val for each in data) else "were there"
+        return f"{head}\n\nNot measured: no images for validation {why}."
     holes = any(judged_by(text) == "mse" for text in by_redaction)
     columns = [
         (title, name)

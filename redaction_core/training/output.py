@@ -30,7 +30,7 @@ _FOLDERS: Final = (
     (MODEL, r"model\.safetensors|config\.json|README\.md"),
     (CHECKPOINTS, r"step-\d{8,}(?:\.json|-[0-9a-f]{12}\.safetensors)"),
 )
-_OTHERS: Final = ("plan.json", SUCCESS)
+_OTHERS: Final = ("plan.json", "dataset.json", SUCCESS)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -79,12 +79,13 @@ def run_session(
 
     `tell` gets news, JSON values, as it comes, from any thread: `say` (a line for people), `saved`
     (steps in the last checkpoint), `validated` (an epoch), `finished`, or else the progress.
-    `seen` is called with each batch of this worker
-    that has moved the weights.
+    `seen` is called with each batch of this worker that has moved the weights.
 
     Raises:
+        UsageError: the mixtures are not understood, or the cache is too small.
         StorageError: storage is away for too long, or the data changed.
         CheckpointError: the model to start from is missing, damaged or another one.
+        InputError: out_of_memory, when one image does not fit while it is validated on.
         RedactionCoreError: the training diverged.
     """
     store = open_store(session.output)
