@@ -48,9 +48,8 @@ class History:
     epochs: tuple[Epoch, ...] = ()
 
     def followed_by(self, epoch: Epoch) -> History:
-        """Give it with one more epoch, in place of that epoch and later ones if it has them."""
-        kept = tuple(each for each in self.epochs if each.epoch < epoch.epoch)
-        return History(epochs=(*kept, epoch))
+        """Give it with one more epoch."""
+        return History(epochs=(*self.epochs, epoch))
 
     @property
     def best(self) -> Epoch | None:

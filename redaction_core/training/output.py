@@ -10,7 +10,8 @@ from importlib.metadata import version
 from typing import TYPE_CHECKING, Any, Final, Self
 
 from redaction_core.errors import ObjectMissingError, StorageError, UsageError
-from redaction_core.training.state import CHECKPOINTS
+from redaction_core.training.history import HISTORY
+from redaction_core.training.state import CHECKPOINT, CHECKPOINTS
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -20,16 +21,20 @@ if TYPE_CHECKING:
     from redaction_core.training.samples import Samples
 
 RUN: Final = "run.json"
+CURVES: Final = "curves.png"
+SAMPLES: Final = "samples/"
+EVENTS: Final = "tensorboard/"
 MODEL: Final = "model/"
 SUCCESS: Final = "_SUCCESS"
 _PACKAGES: Final = ("ray", "torch", "numpy", "pillow", "pyarrow", "safetensors")
-_FIRST: Final = (SUCCESS, "history.json", "curves.png")
+_FIRST: Final = (SUCCESS, HISTORY, CURVES)
 _FOLDERS: Final = (
-    ("samples/", r"epoch-\d{4,}\.png"),
-    ("tensorboard/", r"events\.out\.tfevents\..+"),
+    (SAMPLES, r"epoch-\d{4,}\.png"),
+    (EVENTS, r"events\.out\.tfevents\..+"),
     (MODEL, r"model\.safetensors|config\.json|README\.md"),
-    (CHECKPOINTS, r"step-\d{8,}(?:\.json|-[0-9a-f]{12}\.safetensors)"),
+    (CHECKPOINTS, CHECKPOINT),
 )
+_TOLD: Final = 3  # differences
 _OTHERS: Final = ("plan.json", "dataset.json", SUCCESS)
 
 
@@ -149,9 +154,6 @@ def refuse_other(store: Store, old: Mapping[str, Any], new: Mapping[str, Any]) -
         f"--resume goes on with the same training alone, and the one in {store.location} differs: "
         f"{told}"
     )
-
-
-_TOLD: Final = 3
 
 
 def _differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:

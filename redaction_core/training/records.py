@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 from redaction_core.training.curves import curves_png
 from redaction_core.training.history import HISTORY
+from redaction_core.training.output import CURVES, EVENTS, SAMPLES
 from redaction_core.training.sheets import samples_png
-from redaction_core.training.tensorboard import FOLDER, EventFiles
+from redaction_core.training.tensorboard import EventFiles
 from redaction_core.training.tracking import Tracking
 
 if TYPE_CHECKING:
@@ -17,9 +18,6 @@ if TYPE_CHECKING:
     from redaction_core.training.history import History
     from redaction_core.training.recipe import Recipe
     from redaction_core.training.sheets import Restored
-
-CURVES: Final = "curves.png"
-SAMPLES: Final = "samples/"
 
 
 class Records:
@@ -78,7 +76,7 @@ class Records:
             try:
                 self._events.epoch(last)
                 for name, data in self._events.contents().items():
-                    self._put(FOLDER + name, lambda data=data: data)  # type: ignore[misc]  # mypy knows no defaults of lambdas
+                    self._put(EVENTS + name, lambda data=data: data)  # type: ignore[misc]  # mypy knows no defaults of lambdas
             except OSError as error:
                 self._no_events(error)
         self._tracking.epoch(last)

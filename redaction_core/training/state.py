@@ -21,7 +21,9 @@ if TYPE_CHECKING:
     from redaction_core.storage import Store
 
 CHECKPOINTS: Final = "checkpoints/"
-_NAME: Final = re.compile(r"checkpoints/step-(\d{8,})(?:\.json|-[0-9a-f]{12}\.safetensors)")
+CHECKPOINT: Final = r"step-(\d{8,})(?:\.json|-[0-9a-f]{12}\.safetensors)"
+"""Pattern of the names of files below it."""
+_NAME: Final = re.compile(CHECKPOINTS + CHECKPOINT)
 _KEPT: Final = 2
 _MAX_BYTES: Final = 1 << 36
 

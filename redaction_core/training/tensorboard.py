@@ -12,7 +12,6 @@ from redaction_core.training.history import figures_of_epoch
 if TYPE_CHECKING:
     from redaction_core.training.history import Epoch
 
-FOLDER: Final = "tensorboard/"
 _ODD: Final = re.compile(r"[^\w./-]+")
 
 

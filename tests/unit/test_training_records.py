@@ -75,13 +75,6 @@ def test_the_best_epoch_has_the_lowest_validation_loss() -> None:
     assert there.best == there.epochs[2]
 
 
-def test_an_epoch_that_is_done_again_takes_its_place() -> None:
-    there = history(epoch(1), epoch(2), epoch(3))
-    again = epoch(2, val_loss=0.5)
-    assert there.followed_by(again) == history(epoch(1), again)
-    assert there.followed_by(epoch(4)).epochs[:3] == there.epochs
-
-
 def test_holes_are_judged_by_the_squared_error() -> None:
     found = [judged_by(text) for text in TWELVE]
     assert found == ["mae"] * 8 + ["mse"] * 4
