@@ -25,4 +25,7 @@ BUILDERS: dict[str, Callable[..., Network]] = {
 FILLS_HOLES = frozenset({"redacto", "redacto-baseline"})
 """Names of the networks that fill hidden pixels; the others undo pixelation and blur."""
 
-__all__ = ["BUILDERS", "FILLS_HOLES", "Estimate", "Network"]
+BRANCHES = frozenset({"enhancer"})
+"""Names of the networks of which one batch uses a part alone: mosaics one, blur the other."""
+
+__all__ = ["BRANCHES", "BUILDERS", "FILLS_HOLES", "Estimate", "Network"]

@@ -23,14 +23,16 @@ class Group:
         """Whether this worker is the one that writes and tells."""
         return self.rank == 0
 
-    def averaged(self, module: nn.Module) -> nn.Module:
-        """Wrap a module so that its gradients are means over the workers; all must call it."""
+    def averaged(self, module: nn.Module, *, branches: bool) -> nn.Module:
+        """Wrap a module so that its gradients are means over the workers; all must call it.
+
+        `branches`: a step may use a part of it alone. To look for the rest costs time.
+        """
         if self.world == 1:
             return module
         return DistributedDataParallel(
             module,
-            # A step may use one branch of a network alone.
-            find_unused_parameters=True,
+            find_unused_parameters=branches,
             gradient_as_bucket_view=True,
             forward_sync_buffers=False,  # they never change
         )

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from redaction_core.checkpoints import load_model
 from redaction_core.errors import CheckpointError
-from redaction_core.models import BUILDERS, Network
+from redaction_core.models import BRANCHES, BUILDERS, Network
 from redaction_core.storage import open_store
 from redaction_core.training.batches import BatchLoader
 from redaction_core.training.loop import Loop
@@ -130,7 +130,9 @@ def run_session(
         )
         try:
             loop.resume()
-            loop.train(group.averaged(_Objective(trainer.network, session.recipe)), seen)
+            objective = _Objective(trainer.network, session.recipe)
+            branches = session.recipe.network in BRANCHES
+            loop.train(group.averaged(objective, branches=branches), seen)
             loop.finish()
         except BaseException:
             loop.abandon()
