@@ -47,6 +47,7 @@ Victim = Literal["worker", "driver", "server"]
 Place = Literal["disk", "bucket"]
 
 _SAID = re.compile(
+    r"starting \d+ workers? of |no whole checkpoint is left: starting from the beginning$|"
     r"train: epoch \d|going on after step \d+ of|workers were started anew$|waiting for storage: |"
     r"what starts the workers died|.* does not answer: trying for \d+ s$|"
     r"training goes on, but .* is not stored yet: |storage takes writes again$|"

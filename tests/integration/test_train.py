@@ -118,4 +118,6 @@ def test_what_a_worker_raises_on_purpose_ends_the_run_in_one_line(
     ended = run(tmp_path / "log", *flags, *TINY, verb="train")
 
     assert ended.code == 1
-    assert ended.error
+    first, last = ended.stderr.splitlines()
+    assert first.startswith("starting 1 worker of ")
+    assert last.startswith("error: cannot keep decoded images in /dev/null/cache: ")
