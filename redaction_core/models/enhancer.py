@@ -53,7 +53,8 @@ class Enhancer(nn.Module):
             {name: Patches(width, order=_SCALE_ORDER, kernel=1) for name in self.leave}
         )
         self.blend = nn.Conv2d(width, len(SMOOTHNESS), 1)
-        nn.init.zeros_(self.blend.weight)
+        for weight in self.blend.parameters():
+            nn.init.zeros_(weight)
 
     def forward(
         self,

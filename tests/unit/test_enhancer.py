@@ -151,8 +151,8 @@ def test_patches_are_the_same_picture_at_every_block_size(block: int) -> None:
     assert torch.allclose(found, expected[:, None].expand(block, block), atol=1e-6)
 
 
-@pytest.mark.parametrize("how", [Pixelate(block=4), Pixelate(block=6, nearest=True), Blur(sigma=2)])
-def test_training_begins_from_the_classical_estimate(how: Pixelate | Blur) -> None:
+@pytest.mark.parametrize("how", [Pixelate(block=4), Pixelate(block=6, nearest=True)])
+def test_training_begins_from_the_classical_estimate(how: Pixelate) -> None:
     images = redact(how, noise(1, 1, 32, 32), [""]).images_u8.float() / 255
 
     with torch.inference_mode():
