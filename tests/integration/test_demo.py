@@ -56,14 +56,16 @@ def test_the_demo_brings_photographs_back(tmp_path: Path) -> None:
 def test_nothing_runs_on_after_the_demo_is_ended(tmp_path: Path, end: signal.Signals) -> None:
     scratch = tmp_path / "scratch"
     scratch.mkdir()
-    demo = subprocess.Popen(
-        COMMAND,
-        cwd=tmp_path,
-        env=environment() | {"TMPDIR": str(scratch)},
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        start_new_session=True,
-    )
+    log = tmp_path / "stderr"
+    with log.open("wb") as stderr:
+        demo = subprocess.Popen(
+            COMMAND,
+            cwd=tmp_path,
+            env=environment() | {"TMPDIR": str(scratch)},
+            stdout=subprocess.DEVNULL,
+            stderr=stderr,
+            start_new_session=True,
+        )
     started: list[psutil.Process] = []
     deadline = time.monotonic() + LIMIT_S
     while not any("jobs.reconstruct" in line(process) for process in started):
@@ -76,7 +78,7 @@ def test_nothing_runs_on_after_the_demo_is_ended(tmp_path: Path, end: signal.Sig
         os.killpg(demo.pid, end)
     else:
         demo.send_signal(end)
-    assert demo.wait(LIMIT_S) == 130
+    assert demo.wait(LIMIT_S) == 130, log.read_text()
     _, alive = psutil.wait_procs(started, timeout=60)
     assert [line(process) for process in alive] == []
     assert list(scratch.iterdir()) == []
