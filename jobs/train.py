@@ -12,12 +12,11 @@ from jobs._command import print_result, run_command, say
 from redaction_core.errors import UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Mapping
 
     from jobs._crew import Crew
     from redaction_core.checkpoints import Model
     from redaction_core.storage import Store
-    from redaction_core.training.output import Data
     from redaction_core.training.recipe import Precision, Recipe
 
 
@@ -122,6 +121,7 @@ class Train:
 
 def train(config: Train) -> int:
     """Run the job; gives the exit code."""
+    from jobs._recipe import check_fit, tell_plan
     from redaction_core.checkpoints import load_model
     from redaction_core.storage import open_store, overlap
     from redaction_core.training import output
@@ -152,12 +152,12 @@ def train(config: Train) -> int:
     recipe = _recipe(config, model, _precision(config, kept))
     samples = read_all(source.location for source in recipe.sources)
     data = [output.Data.of(each) for each in samples]
-    _check_fit(recipe, data)
+    check_fit(recipe, data)
     run = output.describe(recipe, data)
     if kept is not None:
         output.refuse_other(store, kept, run)
     if config.dry_run:
-        _tell_plan(config, recipe, data, store, earlier)
+        tell_plan(recipe, data, store, earlier, overwrite=config.overwrite, resume=config.resume)
         return 0
     if kept is not None and store.exists(output.SUCCESS):
         say("this training is finished already")
@@ -290,58 +290,6 @@ def _recipe(config: Train, model: Model | None, precision: Precision) -> Recipe:
         patience=config.patience,
         seed=config.seed,
     )
-
-
-def _check_fit(recipe: Recipe, data: Sequence[Data]) -> None:
-    """Raise UsageError where recipe and data do not fit each other."""
-    from redaction_core.mixture import RedactionMixture
-    from redaction_core.redaction import Box
-
-    side = min(recipe.crop, *(each.side for each in data))
-    for how in RedactionMixture.parse(recipe.redactions).extremes:
-        if isinstance(how, Box) and how.size(side, side) == (side, side):
-            raise UsageError(
-                f"--redact {how} hides all that is seen of an image, {side}x{side} pixels: "
-                "ask for a smaller hole, or a larger --crop"
-            )
-    if recipe.patience and not any(each.val for each in data):
-        raise UsageError(
-            "--patience needs images to validate on, and no data set has the split val"
-        )
-
-
-def _tell_plan(
-    config: Train,
-    recipe: Recipe,
-    data: Sequence[Data],
-    store: Store,
-    earlier: Mapping[str, Any] | None,
-) -> None:
-    """Print what a training would do; nothing is written."""
-    from redaction_core.training.output import SUCCESS
-
-    samples = [each.train * s.repeats for each, s in zip(data, recipe.sources, strict=True)]
-    steps = sum(math.ceil(count / recipe.batch_size) for count in samples)
-    plan: dict[str, Any] = {
-        "verb": "train",
-        "dry_run": True,
-        "network": recipe.network,
-        "train_images": sum(each.train for each in data),
-        "val_images": sum(min(each.val, recipe.val_images) for each in data),
-        "samples_per_epoch": sum(samples),
-        "steps_per_epoch": steps,
-        "steps": steps * recipe.epochs,
-        "redactions": " ".join(recipe.redactions),
-        "precision": recipe.precision,
-        "replaces_run": earlier is not None and config.overwrite,
-        "goes_on": earlier is not None and config.resume,
-        "finished": earlier is not None and store.exists(SUCCESS),
-    }
-    for name, value in plan.items():
-        say(f"{name:>18}  {value}")
-    if earlier is not None and not (config.resume or config.overwrite):
-        say("a run would be refused, as the output holds a training: see --resume, --overwrite")
-    print_result(plan)
 
 
 def _result(store: Store, recipe: Recipe) -> dict[str, Any]:
