@@ -17,11 +17,12 @@ from torch import distributed as dist
 
 from redaction_core.checkpoints import load_model
 from redaction_core.storage import open_store
-from redaction_core.training.batches import Batch
+from redaction_core.training.batches import Batch, BatchLoader
 from redaction_core.training.group import Group
+from redaction_core.training.history import History
 from redaction_core.training.output import MODEL, Data, describe, digest
 from redaction_core.training.recipe import Recipe, Source
-from redaction_core.training.samples import read_all
+from redaction_core.training.samples import read_all, read_samples
 from redaction_core.training.session import Session, run_session
 
 ARCHITECTURES = {"enhancer": {"width": 8, "blocks": 1}, "redacto": {"width": 8, "blocks": 1}}
@@ -173,3 +174,26 @@ def weights(output: Path) -> dict[str, Tensor]:
 def model_bytes(output: Path) -> bytes:
     """Give the weights of the model directory."""
     return (output / MODEL / "model.safetensors").read_bytes()
+
+
+def files(output: Path) -> set[str]:
+    return {str(path.relative_to(output)) for path in output.rglob("*") if path.is_file()}
+
+
+def history_of(output: Path) -> History:
+    return History.of_json(json.loads((output / "history.json").read_bytes()))
+
+
+def same(one: Path, other: Path) -> bool:
+    first, second = weights(one), weights(other)
+    return (
+        model_bytes(one) == model_bytes(other)
+        and first.keys() == second.keys()
+        and all(torch.equal(first[key], second[key]) for key in first)
+    )
+
+
+def expected_samples(session: Session) -> list[tuple[int, str]]:
+    samples = [read_samples(source.location) for source in session.recipe.sources]
+    with BatchLoader(session.recipe, samples) as loader:
+        return [(batch.step, key) for batch in loader.batches() for key in batch.keys]
