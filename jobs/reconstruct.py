@@ -47,6 +47,8 @@ class Reconstruct(RunFlags):
     """What the blocks of pixelated inputs hold: the mean, or the pixel in their middle."""
     blur_sigma: float | None = None
     """The inputs are blurred by a Gaussian of this standard deviation in pixels, 0.5 to 8."""
+    self_ensemble: bool = False
+    """Fill the holes of the mirror image too, and take the mean: less error, twice the time."""
     format: Literal["png", "webp", "jpeg"] = "png"
     """Format of the outputs; png and webp are lossless."""
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
@@ -113,6 +115,7 @@ def reconstruct(config: Reconstruct) -> int:
         block_size=None if config.block_size == "auto" else config.block_size,
         nearest=config.block_value == "nearest",
         blur_sigma=config.blur_sigma,
+        self_ensemble=config.self_ensemble,
         format=config.format,
         seed=config.seed,
         max_pixels=config.max_pixels,
@@ -174,6 +177,8 @@ def _choose_network(config: Reconstruct, redaction: Redaction | None) -> str:
         does = "fills hidden pixels: give --masks, or --redact box:..."
         undoes = "undoes pixelation and blur: leave out --masks, box:, freeform: and pixels:"
         raise UsageError(f"--network {network} {undoes if holes else does}")
+    if config.self_ensemble and not holes:
+        raise UsageError("--self-ensemble is for hidden pixels: leave it out")
     return network
 
 
@@ -189,6 +194,7 @@ def _what_changes_bytes(config: Reconstruct, task: Task, model: Model) -> dict[s
         "block_size": config.block_size,
         "block_value": config.block_value,
         "blur_sigma": config.blur_sigma,
+        "self_ensemble": config.self_ensemble,
         "format": config.format,
         "precision": config.precision,
         "seed": config.seed,

@@ -52,8 +52,21 @@ def undoes_blur(model: Model) -> bool:
 class Restorer:
     """Runs one model; not for use from several threads at once."""
 
-    def __init__(self, model: Model, *, device: torch.device, precision: torch.dtype) -> None:
+    def __init__(
+        self,
+        model: Model,
+        *,
+        device: torch.device,
+        precision: torch.dtype,
+        self_ensemble: bool = False,
+    ) -> None:
+        """Put a model on a device.
+
+        With `self_ensemble`, holes are filled in the mirror image too, and the mean of both counts
+        (Timofte et al. 2016, "Seven ways to improve example-based single image super resolution").
+        """
         self.model = model
+        self.self_ensemble = self_ensemble
         self.fills_holes = model.name in FILLS_HOLES
         self.device = device
         self.precision = precision
@@ -158,6 +171,8 @@ class Restorer:
             tinted = (images_u8 != images_u8[:, :1]) & ~hidden
             known_gray = ~tinted.flatten(1).any(1)
         filled = self._run(images, hidden)
+        if self.self_ensemble:
+            filled = (filled + self._run(images.flip(-1), hidden.flip(-1)).flip(-1)) / 2
         gray = filled.mean(1, keepdim=True)
         if known_gray is None:
             filled = gray

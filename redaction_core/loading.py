@@ -50,6 +50,8 @@ class Task:
     """Blocks hold one pixel's value, not the mean."""
     blur_sigma: float | None = None
     """Standard deviation in pixels of the Gaussian that blurred the inputs; None: no blur did."""
+    self_ensemble: bool = False
+    """Holes are filled in the mirror image too."""
     format: Format = "png"
     seed: int = 0
     max_pixels: int = DEFAULT_MAX_PIXELS

@@ -93,7 +93,8 @@ def open_reconstruction(
     kind = best_precision(device) if precision == "auto" else getattr(torch, precision)
     # Looked up here, not by the caller: another machine keeps the package in another place.
     loaded = load_model(task.model or shipped(task.network), expected=task.network)
-    return Reconstruction(task, Restorer(loaded, device=device, precision=kind))
+    restorer = Restorer(loaded, device=device, precision=kind, self_ensemble=task.self_ensemble)
+    return Reconstruction(task, restorer)
 
 
 class _Chroma:

@@ -56,7 +56,8 @@ def reconstruct(images: Path, output: Path, **flags: object) -> dict[str, Row]:
     """Run the real command in a process of its own; give its metrics rows by key."""
     command = [sys.executable, "-m", "jobs.reconstruct", "--input", images, "--output", output]
     for name, value in flags.items():
-        command += ["--" + name.replace("_", "-"), str(value)] if value is not None else []
+        if value not in (None, False):
+            command += ["--" + name.replace("_", "-"), *([] if value is True else [str(value)])]
     print("$ python", *command[1:], flush=True)
     subprocess.run(
         [str(part) for part in command],

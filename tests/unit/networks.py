@@ -37,10 +37,14 @@ def small(name: str) -> Network:
     return network
 
 
-def restorer(name: str, precision: torch.dtype = torch.float32) -> Restorer:
+def restorer(
+    name: str, precision: torch.dtype = torch.float32, *, self_ensemble: bool = False
+) -> Restorer:
     """Run a small network on the CPU."""
     model = Model(name=name, network=small(name), sha256="0" * 64, config={})
-    return Restorer(model, device=torch.device("cpu"), precision=precision)
+    return Restorer(
+        model, device=torch.device("cpu"), precision=precision, self_ensemble=self_ensemble
+    )
 
 
 def noise(*shape: int, seed: int = 0) -> Tensor:

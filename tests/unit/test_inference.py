@@ -182,6 +182,22 @@ def test_gray_is_never_tinted_by_filling(name: str) -> None:
     assert torch.equal(triple, single.expand(3, -1, -1))
 
 
+def test_a_self_ensemble_treats_left_and_right_alike() -> None:
+    images, hidden = list(blurry(2, 3, 20, 27)), list(holes(2, 20, 27))
+    mirrored = [image.flip(-1) for image in images], [mask.flip(-1) for mask in hidden]
+    alone, both = restorer("redacto"), restorer("redacto", self_ensemble=True)
+
+    def off(filler: Restorer) -> int:
+        one, other = filler.fill(images, hidden), filler.fill(*mirrored)
+        pairs = zip(one, other, strict=True)
+        return max(int((a.int() - b.flip(-1).int()).abs().max()) for a, b in pairs)
+
+    assert off(alone) > 1
+    assert off(both) <= 1  # sums come in another order
+    for filled, image, mask in zip(both.fill(images, hidden), images, hidden, strict=True):
+        assert torch.equal(filled[:, ~mask[0]], image[:, ~mask[0]])
+
+
 def test_a_gray_neighbour_does_not_take_the_colour_out() -> None:
     colour, hidden = noise(1, 3, 16, 16), holes(1, 16, 16)
     gray = noise(1, 1, 16, 16).expand(-1, 3, -1, -1)
