@@ -13,6 +13,8 @@ import torch
 
 from tests.openverse_server import OpenverseServer, image
 from tests.unit.starved import ENVIRONMENT
+from tests.unit.training_group import Told, run, session_of
+from tests.unit.training_sets import smooth_images, write_data_set
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -45,3 +47,18 @@ def server() -> Iterator[OpenverseServer]:
     }
     with OpenverseServer(found) as running:
         yield running
+
+
+@pytest.fixture(scope="module")
+def faces(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """Write a data set of 24 gray images to learn from and 8 to validate on."""
+    location = str(tmp_path_factory.mktemp("data") / "set")
+    write_data_set(location, smooth_images(32, 16))
+    return location
+
+
+@pytest.fixture(scope="module")
+def whole(faces: str, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Told]:
+    """Train a worker on it once, and disturb nothing."""
+    output = tmp_path_factory.mktemp("whole") / "out"
+    return output, run(session_of(faces, output))

@@ -23,32 +23,14 @@ from tests.unit.training_group import (
     same,
     session_of,
 )
-from tests.unit.training_sets import smooth_images, write_data_set
-
-STEPS = 8  # of two epochs: 24 images in batches of 7
-
-
-@pytest.fixture(scope="module")
-def data(tmp_path_factory: pytest.TempPathFactory) -> str:
-    """Write a data set of 24 gray images to learn from and 8 to validate on."""
-    location = str(tmp_path_factory.mktemp("data") / "set")
-    write_data_set(location, smooth_images(32, 16))
-    return location
-
-
-@pytest.fixture(scope="module")
-def whole(data: str, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Told]:
-    """Train once; disturbs it."""
-    output = tmp_path_factory.mktemp("whole") / "out"
-    return output, run(session_of(data, output))
 
 
 @pytest.mark.parametrize("kills", [(3,), (4,), (5,), (2, 6, 8), (1, 2)])
 def test_kills_change_no_bit(
-    kills: tuple[int, ...], whole: tuple[Path, Told], data: str, tmp_path: Path
+    kills: tuple[int, ...], whole: tuple[Path, Told], faces: str, tmp_path: Path
 ) -> None:
     output = tmp_path / "out"
-    session = session_of(data, output, checkpoint_every_s=0.0)
+    session = session_of(faces, output, checkpoint_every_s=0.0)
     known = set()
     for kill in kills:
         told = run(session, kill_at=kill)
@@ -66,8 +48,8 @@ def test_kills_change_no_bit(
         assert one.train_loss == pytest.approx(two.train_loss, rel=1e-9)
 
 
-def test_a_kill_costs_what_came_after_the_last_checkpoint_alone(data: str, tmp_path: Path) -> None:
-    session = session_of(data, tmp_path / "out", checkpoint_every_s=1000.0)
+def test_a_kill_costs_what_came_after_the_last_checkpoint_alone(faces: str, tmp_path: Path) -> None:
+    session = session_of(faces, tmp_path / "out", checkpoint_every_s=1000.0)
     run(session, kill_at=6, saved=4)
 
     told = run(session)
@@ -77,10 +59,10 @@ def test_a_kill_costs_what_came_after_the_last_checkpoint_alone(data: str, tmp_p
 
 
 def test_a_damaged_checkpoint_costs_no_more_than_the_one_before(
-    whole: tuple[Path, Told], data: str, tmp_path: Path
+    whole: tuple[Path, Told], faces: str, tmp_path: Path
 ) -> None:
     output = tmp_path / "out"
-    session = session_of(data, output)
+    session = session_of(faces, output)
     run(session, kill_at=8, saved=4)
     *_, last = sorted((output / "checkpoints").glob("*.safetensors"))
     last.write_bytes(last.read_bytes()[:-7])
@@ -92,10 +74,10 @@ def test_a_damaged_checkpoint_costs_no_more_than_the_one_before(
 
 
 def test_a_run_that_goes_on_writes_the_model_that_was_not_stored(
-    whole: tuple[Path, Told], data: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    whole: tuple[Path, Told], faces: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     output = tmp_path / "out"
-    session = session_of(data, output, checkpoint_every_s=0.0)
+    session = session_of(faces, output, checkpoint_every_s=0.0)
     tried = threading.Semaphore(0)
 
     def refuse(*_: object) -> None:
@@ -119,11 +101,11 @@ def test_a_run_that_goes_on_writes_the_model_that_was_not_stored(
 
 @pytest.mark.parametrize("step", [6, 8])
 def test_a_model_of_a_run_that_was_not_kept_is_replaced(
-    step: int, whole: tuple[Path, Told], data: str, tmp_path: Path
+    step: int, whole: tuple[Path, Told], faces: str, tmp_path: Path
 ) -> None:
     """Killed right after it was stored, before its checkpoint: it may never be seen again."""
     output = tmp_path / "out"
-    session = session_of(data, output, checkpoint_every_s=0.0)
+    session = session_of(faces, output, checkpoint_every_s=0.0)
     run(session, kill_at=step)
     shutil.rmtree(output / "model", ignore_errors=True)
     (output / "model").mkdir()
@@ -135,18 +117,18 @@ def test_a_model_of_a_run_that_was_not_kept_is_replaced(
 
 
 def test_storage_that_stays_away_at_the_end_is_said_so(
-    data: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    faces: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def refuse(*_: object) -> None:
         raise StorageError("away for good")
 
     monkeypatch.setattr(Publisher, "card", refuse)
     with pytest.raises(StorageError, match="away for good"):
-        run(session_of(data, tmp_path / "out", patience_s=0.1))
+        run(session_of(faces, tmp_path / "out", patience_s=0.1))
 
 
 def test_a_run_that_another_overtook_changes_nothing(
-    whole: tuple[Path, Told], data: str, tmp_path: Path
+    whole: tuple[Path, Told], faces: str, tmp_path: Path
 ) -> None:
     output = tmp_path / "out"
 
@@ -155,14 +137,14 @@ def test_a_run_that_another_overtook_changes_nothing(
             shutil.copytree(whole[0], output, dirs_exist_ok=True)
 
     with pytest.raises(RedactionCoreError, match="another run has finished"):
-        run_session(session_of(data, output), Group(), tell=lambda _: None, seen=note)
+        run_session(session_of(faces, output), Group(), tell=lambda _: None, seen=note)
 
     assert same(output, whole[0])
     assert history_of(output) == history_of(whole[0])
 
 
 def test_a_rerun_makes_good_what_a_kill_near_the_end_left_undone(
-    whole: tuple[Path, Told], data: str, tmp_path: Path
+    whole: tuple[Path, Told], faces: str, tmp_path: Path
 ) -> None:
     output = shutil.copytree(whole[0], tmp_path / "out")
     for name in ("_SUCCESS", "history.json", "curves.png", "model/README.md"):
@@ -170,7 +152,7 @@ def test_a_rerun_makes_good_what_a_kill_near_the_end_left_undone(
     half = output / "checkpoints" / f"{_TEMPORARY}0123"
     half.write_bytes(b"half of a checkpoint")
 
-    told = run(session_of(data, output))
+    told = run(session_of(faces, output))
 
     assert told.seen == []
     assert files(output) >= files(whole[0]) - {"run.json"}
@@ -179,14 +161,14 @@ def test_a_rerun_makes_good_what_a_kill_near_the_end_left_undone(
 
 
 def test_a_training_that_lost_its_checkpoints_begins_anew_and_says_so(
-    whole: tuple[Path, Told], data: str, tmp_path: Path
+    whole: tuple[Path, Told], faces: str, tmp_path: Path
 ) -> None:
     output = tmp_path / "out"
     shutil.copytree(whole[0], output)
     (output / "_SUCCESS").unlink()
     shutil.rmtree(output / "checkpoints")
 
-    told = run(session_of(data, output))
+    told = run(session_of(faces, output))
 
     assert {"say": "no whole checkpoint is left: starting from the beginning"} in told.news
     assert same(output, whole[0])

@@ -27,25 +27,8 @@ from tests.unit.training_group import (
 )
 from tests.unit.training_sets import smooth_images, write_data_set
 
-STEPS = 8  # of two epochs: 24 images in batches of 7
 
-
-@pytest.fixture(scope="module")
-def data(tmp_path_factory: pytest.TempPathFactory) -> str:
-    """Write a data set of 24 gray images to learn from and 8 to validate on."""
-    location = str(tmp_path_factory.mktemp("data") / "set")
-    write_data_set(location, smooth_images(32, 16))
-    return location
-
-
-@pytest.fixture(scope="module")
-def whole(data: str, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Told]:
-    """Train once; disturbs it."""
-    output = tmp_path_factory.mktemp("whole") / "out"
-    return output, run(session_of(data, output))
-
-
-def test_it_leaves_all_that_is_promised(whole: tuple[Path, Told], data: str) -> None:
+def test_it_leaves_all_that_is_promised(whole: tuple[Path, Told], faces: str) -> None:
     output, told = whole
     model = load_model(str(output / "model"), expected="enhancer")
     history = history_of(output)
@@ -62,22 +45,22 @@ def test_it_leaves_all_that_is_promised(whole: tuple[Path, Told], data: str) -> 
     assert history.best is not None
     assert model.config["epoch"] == history.best.epoch
     # Where the data lay is nothing for those whom the model is given to.
-    assert model.config["data"][0]["location"] == Path(data).name
-    assert model.config["training"]["sources"] == [{"location": Path(data).name, "repeats": 1}]
-    assert data not in (output / "model/README.md").read_text()
+    assert model.config["data"][0]["location"] == Path(faces).name
+    assert model.config["training"]["sources"] == [{"location": Path(faces).name, "repeats": 1}]
+    assert faces not in (output / "model/README.md").read_text()
     averages = {key: value for key, value in weights(output).items() if "average." in key}
     if history.best.epoch == 2:
         for key, value in model.network.state_dict().items():
             assert torch.equal(value, averages[f"average.{key}"].half().float())
     assert told.news[-1] == {"finished": True}
-    assert told.seen == expected_samples(session_of(data, output))
+    assert told.seen == expected_samples(session_of(faces, output))
 
 
-def test_a_finished_training_is_left_alone(whole: tuple[Path, Told], data: str) -> None:
+def test_a_finished_training_is_left_alone(whole: tuple[Path, Told], faces: str) -> None:
     output, _ = whole
     before = {name: (output / name).stat().st_mtime_ns for name in files(output)}
 
-    told = run(session_of(data, output))
+    told = run(session_of(faces, output))
 
     # Said once more: whoever was told may have died of it.
     assert (told.news, told.seen) == ([{"finished": True}], [])
@@ -87,17 +70,17 @@ def test_a_finished_training_is_left_alone(whole: tuple[Path, Told], data: str) 
 @pytest.mark.parametrize(
     "network", ["enhancer", "redacto", "enhancer-baseline", "redacto-baseline"]
 )
-def test_all_networks_learn(network: str, data: str, tmp_path: Path) -> None:
+def test_all_networks_learn(network: str, faces: str, tmp_path: Path) -> None:
     output = tmp_path / "out"
     changes = {"learning_rate": 3e-3, "epochs": 2 if network == "enhancer-baseline" else 6}
     if network == "enhancer":
         # Stripes, which no interpolation of blocks brings back: that is where it begins.
         row = (np.arange(16) % 4 * 60).astype(np.uint8)
         stripes = [np.roll(row, phase)[None].repeat(16, 0) for phase in range(4)]
-        data = str(tmp_path / "set")
-        write_data_set(data, [*stripes, *(each.T.copy() for each in stripes)])
+        faces = str(tmp_path / "set")
+        write_data_set(faces, [*stripes, *(each.T.copy() for each in stripes)])
         changes = {"learning_rate": 1e-3, "epochs": 12}
-    told = run(session_of(data, output, network, **changes))
+    told = run(session_of(faces, output, network, **changes))
 
     history = history_of(output)
     first, *_, last = (epoch.train_loss for epoch in history.epochs)
@@ -108,12 +91,12 @@ def test_all_networks_learn(network: str, data: str, tmp_path: Path) -> None:
     assert load_model(str(output / "model")).name == network
 
 
-def test_two_workers_follow_one(data: str, tmp_path: Path) -> None:
+def test_two_workers_follow_one(faces: str, tmp_path: Path) -> None:
     """With a network of which every weight counts: AdamW makes steps of the others' roundings."""
     one, two = tmp_path / "one", tmp_path / "two"
-    alone = run(session_of(data, one, "redacto"))
+    alone = run(session_of(faces, one, "redacto"))
 
-    first, second = run_group(session_of(data, two, "redacto"), 2, tmp_path / "group")
+    first, second = run_group(session_of(faces, two, "redacto"), 2, tmp_path / "group")
 
     assert sorted(first.seen + second.seen) == sorted(alone.seen)
     assert {step for step, _ in first.seen} == {step for step, _ in second.seen}
@@ -124,13 +107,13 @@ def test_two_workers_follow_one(data: str, tmp_path: Path) -> None:
     assert second.news == []
 
 
-def test_a_worker_without_samples_joins_in(data: str, tmp_path: Path) -> None:
+def test_a_worker_without_samples_joins_in(faces: str, tmp_path: Path) -> None:
     """Batches of one: in each step one of two workers has nothing."""
     one, two = tmp_path / "one", tmp_path / "two"
     changes = {"batch_size": 1, "epochs": 1, "ema_decay": 0.0}
-    alone = run(session_of(data, one, **changes))
+    alone = run(session_of(faces, one, **changes))
 
-    members = run_group(session_of(data, two, **changes), 2, tmp_path / "group")
+    members = run_group(session_of(faces, two, **changes), 2, tmp_path / "group")
 
     assert sorted(seen for told in members for seen in told.seen) == sorted(alone.seen)
     first, second = weights(one), weights(two)
@@ -139,10 +122,10 @@ def test_a_worker_without_samples_joins_in(data: str, tmp_path: Path) -> None:
 
 
 def test_another_number_of_workers_goes_on(
-    whole: tuple[Path, Told], data: str, tmp_path: Path
+    whole: tuple[Path, Told], faces: str, tmp_path: Path
 ) -> None:
     output = tmp_path / "out"
-    session = session_of(data, output, checkpoint_every_s=0.0)
+    session = session_of(faces, output, checkpoint_every_s=0.0)
     before = run(session, kill_at=3, saved=1)
 
     members = run_group(session, 2, tmp_path / "group")
@@ -154,10 +137,10 @@ def test_another_number_of_workers_goes_on(
     )
 
 
-def test_patience_ends_a_training_that_gets_no_better(data: str, tmp_path: Path) -> None:
+def test_patience_ends_a_training_that_gets_no_better(faces: str, tmp_path: Path) -> None:
     output = tmp_path / "out"
     # A rate that moves nothing: the first epoch stays the best.
-    session = session_of(data, output, epochs=9, patience=2, learning_rate=1e-30, weight_decay=0.0)
+    session = session_of(faces, output, epochs=9, patience=2, learning_rate=1e-30, weight_decay=0.0)
 
     told = run(session)
 
@@ -178,7 +161,7 @@ def test_without_validation_the_last_is_the_best(tmp_path: Path) -> None:
 
 
 def test_a_training_that_diverges_says_so(
-    data: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    faces: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("redaction_core.training.loop._HOPELESS_STEPS", 3)
     monkeypatch.setattr(
@@ -188,11 +171,11 @@ def test_a_training_that_diverges_says_so(
         ),
     )
     with pytest.raises(RedactionCoreError, match="diverged"):
-        run(session_of(data, tmp_path / "out"))
+        run(session_of(faces, tmp_path / "out"))
 
 
-def test_weights_beyond_all_measure_are_not_given_away(data: str, tmp_path: Path) -> None:
-    session = session_of(data, tmp_path / "out", learning_rate=1e9, optimiser="adamw")
+def test_weights_beyond_all_measure_are_not_given_away(faces: str, tmp_path: Path) -> None:
+    session = session_of(faces, tmp_path / "out", learning_rate=1e9, optimiser="adamw")
 
     with pytest.raises(RedactionCoreError, match="diverged"):
         run(session)
@@ -201,22 +184,22 @@ def test_weights_beyond_all_measure_are_not_given_away(data: str, tmp_path: Path
 
 
 def test_it_starts_from_the_weights_of_a_model(
-    whole: tuple[Path, Told], data: str, tmp_path: Path
+    whole: tuple[Path, Told], faces: str, tmp_path: Path
 ) -> None:
     place = str(whole[0] / "model")
     still = {"learning_rate": 1e-30, "weight_decay": 0.0, "epochs": 1}
 
-    run(session_of(data, tmp_path / "out", starts_from=place, **still))
+    run(session_of(faces, tmp_path / "out", starts_from=place, **still))
 
     assert model_bytes(tmp_path / "out") == model_bytes(whole[0])
 
 
 def test_a_model_that_changed_is_refused(
-    whole: tuple[Path, Told], data: str, tmp_path: Path
+    whole: tuple[Path, Told], faces: str, tmp_path: Path
 ) -> None:
     place = tmp_path / "model"
     shutil.copytree(whole[0] / "model", place)
-    session = session_of(data, tmp_path / "out", starts_from=str(place))
+    session = session_of(faces, tmp_path / "out", starts_from=str(place))
     with (place / "config.json").open("a") as file:
         file.write("\n")
 
@@ -224,9 +207,9 @@ def test_a_model_that_changed_is_refused(
         run(session)
 
 
-def test_data_that_changed_is_refused(data: str, tmp_path: Path) -> None:
+def test_data_that_changed_is_refused(faces: str, tmp_path: Path) -> None:
     place = tmp_path / "data"
-    shutil.copytree(data, place)
+    shutil.copytree(faces, place)
     session = session_of(str(place), tmp_path / "out")
     shutil.rmtree(place)
     write_data_set(str(place), smooth_images(28, 16))
@@ -235,9 +218,9 @@ def test_data_that_changed_is_refused(data: str, tmp_path: Path) -> None:
         run(session)
 
 
-def test_only_what_a_training_wrote_is_removed(data: str, tmp_path: Path) -> None:
+def test_only_what_a_training_wrote_is_removed(faces: str, tmp_path: Path) -> None:
     output = tmp_path / "out"
-    session = session_of(data, output, epochs=1)
+    session = session_of(faces, output, epochs=1)
     note_run(session)
     run(session)
     others = {"notes.txt", "model/mine.txt", "samples/me.png", "checkpoints/step-1.bin"}
