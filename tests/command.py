@@ -80,7 +80,11 @@ class Command:
             code = self.process.wait(LIMIT_S)
         except subprocess.TimeoutExpired:
             self.process.send_signal(signal.SIGINT)
-            self.process.wait(30)
+            try:
+                self.process.wait(30)
+            except subprocess.TimeoutExpired:
+                self.process.kill()
+                self.process.wait()
             raise
         out, error = ((self.log / name).read_text() for name in ("stdout", "stderr"))
         return Ended(code=code, stdout=out, stderr=error)
