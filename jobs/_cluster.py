@@ -60,7 +60,13 @@ def _prepare() -> None:
     os.environ.setdefault("RAY_TRAIN_ENABLE_PRINT_PATCH", "0")
     # Ray Train may ask for the places of a machine that has just died: it asks anew after this.
     os.environ.setdefault("RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S", "15")
-    if "RAY_ADDRESS" not in os.environ and "RAY_AUTH_MODE" not in os.environ:
+    if "RAY_ADDRESS" in os.environ:
+        return
+    # Nobody watches a cluster of our own, and what its processes report to each other takes a tenth
+    # of a core, for which all workers of a training wait.
+    for name in ("RAY_task_events_report_interval_ms", "RAY_enable_metrics_collection"):
+        os.environ.setdefault(name, "0")
+    if "RAY_AUTH_MODE" not in os.environ:
         # A cluster of our own: Ray would write a token into the home folder, for all later ones.
         os.environ["RAY_AUTH_MODE"] = "token"
         os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
