@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, Final, Self
 import ray
 import ray.train
 from ray.exceptions import RayError
+from ray.train import ControllerError
 from ray.train.torch import TorchConfig, TorchTrainer
 from ray.train.v2.api.config import ScalingConfig  # ray.train declares its elder
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
@@ -81,15 +82,17 @@ def train_on_cluster(session: Session, crew: Crew) -> None:
                 raise news.verdict.error()
             if news.finished:
                 return
-            if ended and isinstance(fit.error, RayError):
-                # Ray Train's controller ends with its process, and nobody starts it anew.
+            if ended and isinstance(fit.error, RayError | ControllerError):
+                # Ray Train's controller ends with its process, or where workers that are being
+                # started fail in a way that it does not know, and nobody starts it anew.
+                reason = " ".join(str(fit.error).split())[-300:]
                 if controllers == STARTS:
                     raise RedactionCoreError(
-                        f"given up: what starts the workers died {STARTS} times; is the driver's "
-                        "machine short of memory? --resume goes on from the last checkpoint"
+                        f"given up: the workers could not be started {STARTS} times ({reason}); is "
+                        "a machine short of memory? --resume goes on from the last checkpoint"
                     ) from fit.error
                 controllers += 1
-                say("what starts the workers died, and is started anew")
+                say(f"what starts the workers failed, and is started anew ({reason})")
                 fit = _Fit(_trainer(session, crew, keeper, f"{own}/{controllers}"))
                 fit.start()
             elif ended and fit.error is None and open_store(session.output).exists(SUCCESS):

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 WEIGHTS = "model.safetensors"
 CONFIG = "config.json"
 _MAX_BYTES = 1 << 30
+_LARGEST = 4096
+"""Channels or blocks of a network that is read."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -107,7 +109,11 @@ def load_model(location: str, expected: str | None = None) -> Model:
 def _build(config: Mapping[str, Any], weights_bytes: bytes) -> Network:
     if config["network"] not in BUILDERS:
         raise ValueError(f"{config['network']!r} is no network")
-    builder = partial(BUILDERS[config["network"]], **config["architecture"])
+    sizes = config["architecture"]
+    builder = partial(BUILDERS[config["network"]], **sizes)
+    # Layers take time to build even without memory.
+    if any(int(size) > _LARGEST for size in sizes.values()):
+        raise ValueError(f"its architecture has a size above {_LARGEST}")
     weights = {key: value.float() for key, value in load(weights_bytes).items()}
     # First without memory: a config may ask for more than there is.
     with torch.device("meta"):

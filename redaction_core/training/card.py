@@ -217,7 +217,7 @@ def _limits(recipe: Recipe, data: Sequence[Data], epoch: Epoch) -> str:
         (worse, f"**No better than what needs no network**, on the mean: {_listed(worse)}."),
         (few, f"Measured on fewer than {_FEW} images, hence roughly: {_listed(few)}."),
         (
-            epoch.val_loss is not None,
+            epoch.val_loss is not None and recipe.epochs > 1,
             "The epoch was chosen by these validation images: on others it is a little less good.",
         ),
         (True, common),

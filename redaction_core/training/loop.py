@@ -6,7 +6,7 @@ import json
 import math
 import time
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import torch
 
@@ -33,6 +33,8 @@ if TYPE_CHECKING:
     from redaction_core.training.recipe import Recipe
     from redaction_core.training.state import Checkpoints
     from redaction_core.training.validation import Sums
+
+_Result = TypeVar("_Result")
 
 _LEAST_S: Final = 1.0
 _MOST_S: Final = 4.0
@@ -125,8 +127,8 @@ class Loop:
         """Read the newest checkpoint; the first worker's, as another is written at any time."""
         found: Checkpoint | None = None
         if self._group.leads:
-            found = patiently(self._checkpoints.newest, self._say, patience_s=self._patience_s)
-            if found is None and self._store.exists(HISTORY):
+            found = self._patiently(self._checkpoints.newest)
+            if found is None and self._patiently(lambda: self._store.exists(HISTORY)):
                 self._say("no whole checkpoint is left: starting from the beginning")
         told = {"step": found.step, "record": found.record} if found else None
         told = json.loads(self._group.share(json.dumps(told).encode()))
@@ -321,8 +323,8 @@ class Loop:
         self._send("the card", lambda: self._publisher.card(self._history))
         self._outbox.close(self._patience_s)
         # Writers that were killed left half of a file.
-        self._store.sweep()
-        patiently(lambda: self._store.put(SUCCESS, b""), self._say, patience_s=self._patience_s)
+        self._patiently(self._store.sweep)
+        self._patiently(lambda: self._store.put(SUCCESS, b""))
         self._tell({"finished": True})
 
     def abandon(self) -> None:
@@ -331,6 +333,9 @@ class Loop:
             self._outbox.abandon()
         if self._records is not None:
             self._records.close(finished=False)
+
+    def _patiently(self, call: Callable[[], _Result]) -> _Result:
+        return patiently(call, self._say, patience_s=self._patience_s)
 
     def _say(self, line: str) -> None:
         self._tell({"say": line})

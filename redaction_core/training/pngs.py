@@ -73,10 +73,12 @@ def _inflated(file: bytes | memoryview, side: int, channels: int) -> bytes | Non
             at = end + _CRC.size
         size = side * (side * channels + 1)
         packed = body[0] if len(body) == 1 else b"".join(body)
-        data: bytes = isal_zlib.decompress(packed, bufsize=size)
+        # A byte more than is expected tells a file that is another; all of it may fill memory.
+        inflate = isal_zlib.decompressobj()
+        data: bytes = inflate.decompress(packed, size + 1)
     except (struct.error, IsalError):  # type: ignore[misc]  # its stub names no base class
         return None
-    return data if len(data) == size else None
+    return data if len(data) == size and inflate.eof else None
 
 
 def _decoded(file: bytes | memoryview, side: int, channels: int) -> npt.NDArray[np.uint8]:

@@ -100,7 +100,7 @@ def run_session(
         if group.leads:
             tell({"finished": True})
         return
-    trainer = Trainer(_build(session, group.device), Optimisation.of(session.recipe))
+    trainer = Trainer(_build(session, group.device, say), Optimisation.of(session.recipe))
     with BatchLoader(
         session.recipe,
         session.samples,
@@ -139,12 +139,15 @@ def run_session(
             raise
 
 
-def _build(session: Session, device: torch.device) -> Network:
+def _build(session: Session, device: torch.device, say: Callable[[str], None]) -> Network:
     recipe = session.recipe
     torch.manual_seed(recipe.seed)
     network = BUILDERS[recipe.network](**recipe.architecture)
     if session.init is not None:
-        model = load_model(session.init, expected=recipe.network)
+        init = session.init
+        model = patiently(
+            lambda: load_model(init, expected=recipe.network), say, patience_s=session.patience_s
+        )
         if model.sha256 != recipe.init:
             raise CheckpointError(f"the model in {session.init} was changed: name another --init")
         network.load_state_dict(model.network.state_dict())

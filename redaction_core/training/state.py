@@ -49,6 +49,10 @@ class Checkpoint:
         return load(self.weights)
 
 
+_DAMAGE: Final = (ValueError, LookupError, TypeError, AttributeError, RecursionError)
+"""What JSON of another shape, or nested beyond reason, comes to."""
+
+
 class Checkpoints:
     """The checkpoints of one recipe below an output; the last two are kept.
 
@@ -111,7 +115,7 @@ class Checkpoints:
                 found = self._read(match[0])
             except ObjectMissingError:
                 reason = "its weights are missing"
-            except (InputError, ValueError, KeyError, TypeError, SafetensorError) as error:
+            except (*_DAMAGE, InputError, SafetensorError) as error:
                 reason = " ".join(str(error).split())[:200]
             else:
                 return found

@@ -10,6 +10,7 @@ model loads in `jobs.reconstruct`. Takes some ten minutes. Exits with 1 where an
 
 from __future__ import annotations
 
+import argparse
 import json
 import os
 import sys
@@ -112,7 +113,7 @@ def compare(network: str, folder: Path, bucket: str, verdicts: Verdicts) -> None
     restored = run(
         logs / "restored",
         *("--input", images.location, "--output", f"{folder}/restored-{network}"),
-        *("--redact", redaction, "--model", f"{bucket}/{network}/model"),
+        *("--redact", redaction, "--network", network, "--model", f"{bucket}/{network}/model"),
     )
     count = restored.result["ok"] if restored.code == 0 else restored.stderr
     verdicts.add(f"{network}: jobs.reconstruct restores with it: {count}", restored.code == 0)
@@ -120,6 +121,9 @@ def compare(network: str, folder: Path, bucket: str, verdicts: Verdicts) -> None
 
 def main() -> int:
     """Give the exit code."""
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0] if __doc__ else None)
+    parser.add_argument("--networks", nargs="+", choices=sorted(BUILDERS), default=list(BUILDERS))
+    networks = parser.parse_args().networks
     verdicts = Verdicts()
     with (
         tempfile.TemporaryDirectory(prefix="everywhere-") as name,
@@ -132,7 +136,7 @@ def main() -> int:
             source, copy = open_store(location), open_store(f"s3://trainings/{kind}")
             for entry in source.list():
                 copy.put(entry.key, source.read(entry.key).data)
-        for network in BUILDERS:
+        for network in networks:
             compare(network, Path(name), "s3://trainings", verdicts)
     return int(verdicts.missed)
 

@@ -147,6 +147,7 @@ DAMAGES: dict[str, Damage] = {
     "a width of nothing": config(architecture={"width": 0}),
     "a width below nothing": config(architecture={"width": -8}),
     "a width beyond memory": config(architecture={"width": 10**8}),
+    "more layers than time": config(architecture={"blocks": 10**9}),
 }
 
 

@@ -2,6 +2,7 @@
 
 import io
 import threading
+import tracemalloc
 import zlib
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -281,6 +282,25 @@ def test_damaged_files_are_refused(place: int | None) -> None:
 def test_files_of_another_shape_are_refused(side: int, channels: int) -> None:
     with pytest.raises(InputError):
         decode_pngs([encode(noise_images(1, 16)[0], "png")], side, channels)
+
+
+def test_a_file_that_unpacks_to_more_than_it_says_takes_no_more_memory() -> None:
+    image = noise_images(1, 16)[0]
+    body = zlib.compress(b"".join(b"\0" + row.tobytes() for row in image) + bytes(2**26))
+    chunk = b"IDAT" + body
+    whole = encode(image, "png")
+    begin, end = whole.index(b"IDAT") - 4, whole.index(b"IEND") - 4
+    file = (
+        whole[:begin] + len(body).to_bytes(4) + chunk + zlib.crc32(chunk).to_bytes(4) + whole[end:]
+    )
+    tracemalloc.start()
+    try:
+        found = decode_pngs([file], 16, 1)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert np.array_equal(found[0], image)
+    assert peak < 2**24
 
 
 def test_no_files_are_no_images() -> None:

@@ -71,6 +71,12 @@ def _alter_record(store: DiskStore) -> None:
     store.put(key, json.dumps(told | {"record": {"epoch": 2}}).encode())
 
 
+def _alter_weights(store: DiskStore) -> None:
+    key = f"{CHECKPOINTS}step-00000002.json"
+    told = json.loads(store.read(key).data)
+    store.put(key, json.dumps(told | {"weights": 5}).encode())
+
+
 SPOILS: dict[str, Callable[[DiskStore], None]] = {
     "cut": _cut,
     "exchanged": _exchange,
@@ -79,6 +85,8 @@ SPOILS: dict[str, Callable[[DiskStore], None]] = {
     "with another record": _alter_record,
     "no JSON": lambda store: store.put(f"{CHECKPOINTS}step-00000002.json", b"{"),
     "other JSON": lambda store: store.put(f"{CHECKPOINTS}step-00000002.json", b"[1]"),
+    "deep JSON": lambda store: store.put(f"{CHECKPOINTS}step-00000002.json", b"[" * 10**5),
+    "weights that are a number": _alter_weights,
 }
 
 
