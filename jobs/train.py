@@ -59,6 +59,8 @@ class Train:
     loss: Literal["mae", "mse", "laplacian", "balanced"] | None = None
     """Error that is made small; laplacian: as published, weighted by detail; balanced: mse, and its
     logarithm; default: mae for enhancers, balanced for redacto, mse for its baseline."""
+    learn: Literal["all", "scale"] = "all"
+    """What to learn; scale: how far the estimate may be off, and the estimate stays as it is."""
     optimiser: Literal["muon", "adamw"] = "muon"
     """What moves the weights; muon gets further than adamw in as many steps."""
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
@@ -274,6 +276,7 @@ def _recipe(config: Train, model: Model | None, precision: Precision) -> Recipe:
         batch_size=config.batch_size,
         epochs=config.epochs,
         loss=config.loss or defaults.LOSSES[config.network],
+        learn=config.learn,
         optimiser=config.optimiser,
         learning_rate=(
             defaults.LEARNING_RATES[config.network]

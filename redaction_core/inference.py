@@ -6,7 +6,7 @@ Knows nothing of files: batches, precision, colour, large images, and memory tha
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 import numpy as np
 import torch
@@ -49,6 +49,17 @@ def undoes_blur(model: Model) -> bool:
     return not isinstance(texts, list) or any(str(text).startswith("blur:") for text in texts)
 
 
+class Restoration(NamedTuple):
+    """What became of one image, on the CPU."""
+
+    image: Tensor
+    """The estimate, uint8 (C, H, W)."""
+    scale: Tensor | None
+    """How far it may be off, a Laplace scale a pixel: float16 (1, H, W), errors being 0 to 1. Of
+    colour images: of their luma, or the same for all colours where holes are filled. None: the
+    network does not say."""
+
+
 class Restorer:
     """Runs one model; not for use from several threads at once."""
 
@@ -59,14 +70,18 @@ class Restorer:
         device: torch.device,
         precision: torch.dtype,
         self_ensemble: bool = False,
+        project: bool = False,
     ) -> None:
         """Put a model on a device.
+
+        With `project`, estimates are made to explain pixelated inputs, as `starts.explain` has it.
 
         With `self_ensemble`, holes are filled in the mirror image too, and the mean of both counts
         (Timofte et al. 2016, "Seven ways to improve example-based single image super resolution").
         """
         self.model = model
         self.self_ensemble = self_ensemble
+        self.project = project
         self.fills_holes = model.name in FILLS_HOLES
         self.device = device
         self.precision = precision
@@ -75,53 +90,49 @@ class Restorer:
         self.network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # not in torch's stubs
 
     @torch.inference_mode()
-    def enhance(self, images_u8: Sequence[Tensor], how: Pixelate | Blur) -> list[Tensor]:
+    def enhance(self, images_u8: Sequence[Tensor], how: Pixelate | Blur) -> list[Restoration]:
         """Undo the pixelation or the blur of images of one size.
 
         Args:
             images_u8: uint8 (C, H, W), C 1 or 3.
             how: their block size and sampling, or their blur (where `undoes_blur`).
 
-        Returns:
-            Estimates, uint8 (C, H, W), on the CPU.
-
         Raises:
             InputError: out_of_memory, when a single image does not fit.
 
         """
 
-        def run(batch: Sequence[Tensor]) -> list[Tensor]:
+        def run(batch: Sequence[Tensor]) -> list[Restoration]:
             images = torch.stack(tuple(batch)).to(self.device)
-            return list(self._enhance(images, how).cpu())
+            return _apart(*self._enhance(images, how))
 
         return self._in_halves(run, images_u8)
 
     @torch.inference_mode()
-    def fill(self, images_u8: Sequence[Tensor], hidden: Sequence[Tensor]) -> list[Tensor]:
+    def fill(self, images_u8: Sequence[Tensor], hidden: Sequence[Tensor]) -> list[Restoration]:
         """Fill the hidden pixels of images of one size; known pixels come back bit for bit.
+
+        Images whose known pixels are gray stay gray.
 
         Args:
             images_u8: uint8 (C, H, W), C 1 or 3.
             hidden: bool (1, H, W) each.
 
-        Returns:
-            Estimates, uint8 (C, H, W), on the CPU. Images whose known pixels are gray stay gray.
-
         Raises:
             InputError: out_of_memory, when a single image does not fit.
 
         """
 
-        def run(batch: Sequence[tuple[Tensor, Tensor]]) -> list[Tensor]:
+        def run(batch: Sequence[tuple[Tensor, Tensor]]) -> list[Restoration]:
             images = torch.stack([image for image, _ in batch]).to(self.device)
             masks = torch.stack([mask for _, mask in batch]).to(self.device)
-            return list(self._fill(images, masks).cpu())
+            return _apart(*self._fill(images, masks))
 
         return self._in_halves(run, list(zip(images_u8, hidden, strict=True)))
 
     def _in_halves(
-        self, run: Callable[[Sequence[_Item]], list[Tensor]], batch: Sequence[_Item]
-    ) -> list[Tensor]:
+        self, run: Callable[[Sequence[_Item]], list[Restoration]], batch: Sequence[_Item]
+    ) -> list[Restoration]:
         try:
             return run(batch)
         except (MemoryError, RuntimeError) as error:
@@ -135,34 +146,46 @@ class Restorer:
         middle = len(batch) // 2
         return self._in_halves(run, batch[:middle]) + self._in_halves(run, batch[middle:])
 
-    def _run(self, images: Tensor, how: Pixelate | Blur | Tensor) -> Tensor:
+    def _run(self, images: Tensor, how: Pixelate | Blur | Tensor) -> tuple[Tensor, Tensor | None]:
+        """Give the network's estimate and its scales, both float32."""
         lower = self.precision != torch.float32
-        options: dict[str, Any] = {} if self.fills_holes else {"with_scale": False}
         with torch.autocast(self.device.type, dtype=self.precision, enabled=lower):
-            estimate: Estimate = self.network(images, how, **options)
-        return estimate.image
+            estimate: Estimate = self.network(images, how)
+        image, log_scale = estimate.image, estimate.log_scale
+        if self.project and isinstance(how, Pixelate):
+            image = explain(image, images, how)
+        return image, None if log_scale is None else log_scale.exp()
 
-    def _enhance(self, images_u8: Tensor, how: Pixelate | Blur) -> Tensor:
+    def _enhance(self, images_u8: Tensor, how: Pixelate | Blur) -> tuple[Tensor, Tensor | None]:
         height, width = images_u8.shape[-2:]
         # Tiles begin on the grids of the blocks and of the network's folding.
         grid = math.lcm(how.block, 8) if isinstance(how, Pixelate) else 8
         core, halo = (math.ceil(size / grid) * grid for size in (_TILE, _HALO))
-        result = torch.empty_like(images_u8)
+        result, scales = torch.empty_like(images_u8), None
         for tile in tiles(height, width, core=core, halo=halo):
             seen = images_u8[..., tile.rows, tile.columns].float() / 255
-            sharp = self._sharpen(seen, how)[..., tile.inner_rows, tile.inner_columns]
-            result[..., tile.kept_rows, tile.kept_columns] = _to_u8(sharp)
-        return result
+            sharp, scale = self._sharpen(seen, how)
+            kept, inner = (
+                (..., tile.kept_rows, tile.kept_columns),
+                (..., tile.inner_rows, tile.inner_columns),
+            )
+            result[kept] = _to_u8(sharp[inner])
+            if scale is not None:
+                if scales is None:
+                    scales = _scales_like(images_u8)
+                scales[kept] = scale[inner]
+        return result, scales
 
-    def _sharpen(self, seen: Tensor, how: Pixelate | Blur) -> Tensor:
+    def _sharpen(self, seen: Tensor, how: Pixelate | Blur) -> tuple[Tensor, Tensor | None]:
         if seen.shape[1] == 1:
             return self._run(seen, how)
         # Luma by the network; colour differences, which the eye sees less sharply, from where it
         # starts, and put back on the means (or samples) of the blocks.
         smooth = explain(start_of(seen, how), seen, how)
-        return smooth + (self._run(_luma(seen), how) - _luma(smooth))
+        luma, scale = self._run(_luma(seen), how)
+        return smooth + (luma - _luma(smooth)), scale
 
-    def _fill(self, images_u8: Tensor, hidden: Tensor) -> Tensor:
+    def _fill(self, images_u8: Tensor, hidden: Tensor) -> tuple[Tensor, Tensor | None]:
         images = images_u8.float() / 255
         known_gray = None
         if images.shape[1] == 1:
@@ -170,15 +193,31 @@ class Restorer:
         else:
             tinted = (images_u8 != images_u8[:, :1]) & ~hidden
             known_gray = ~tinted.flatten(1).any(1)
-        filled = self._run(images, hidden)
+        filled, scale = self._run(images, hidden)
         if self.self_ensemble:
-            filled = (filled + self._run(images.flip(-1), hidden.flip(-1)).flip(-1)) / 2
+            other, other_scale = self._run(images.flip(-1), hidden.flip(-1))
+            filled = (filled + other.flip(-1)) / 2
+            if scale is not None and other_scale is not None:
+                scale = (scale + other_scale.flip(-1)) / 2
         gray = filled.mean(1, keepdim=True)
         if known_gray is None:
             filled = gray
         else:
             filled = torch.where(known_gray.view(-1, 1, 1, 1), gray, filled)
-        return torch.where(hidden, _to_u8(filled), images_u8)
+        if scale is not None:
+            scale = _scales_like(images_u8).copy_(scale)
+        return torch.where(hidden, _to_u8(filled), images_u8), scale
+
+
+def _scales_like(images_u8: Tensor) -> Tensor:
+    # Half of float32, and fine enough for what is but an estimate.
+    return torch.empty_like(images_u8[:, :1], dtype=torch.float16)
+
+
+def _apart(images: Tensor, scales: Tensor | None) -> list[Restoration]:
+    if scales is None:
+        return [Restoration(image, None) for image in images.cpu()]
+    return [Restoration(*pair) for pair in zip(images.cpu(), scales.cpu(), strict=True)]
 
 
 def _luma(images: Tensor) -> Tensor:

@@ -32,6 +32,11 @@ _FOLD = 4
 _CONDITIONS = 4
 _ORDER = 8
 _SCALE_ORDER = 4
+_OF_SCALE = 16
+_CONTRASTS = 4
+_WIDE = 4
+_LEAST_CONTRAST = 0.002
+"""Half a level of 8 bits: less is rounding."""
 
 
 class Enhancer(nn.Module):
@@ -49,9 +54,7 @@ class Enhancer(nn.Module):
                 "blur": Patches(width, order=_FOLD),
             }
         )
-        self.scale = nn.ModuleDict(
-            {name: Patches(width, order=_SCALE_ORDER, kernel=1) for name in self.leave}
-        )
+        self.scale = nn.ModuleDict({name: _Scale(width) for name in self.leave})
         self.blend = nn.Conv2d(width, len(SMOOTHNESS), 1)
         for weight in self.blend.parameters():
             nn.init.zeros_(weight)
@@ -68,7 +71,7 @@ class Enhancer(nn.Module):
         Args:
             images: float (N, 1, H, W), 0 to 1, pixelated or blurred.
             how: what was done to the whole batch.
-            with_scale: the log-scale is wanted; it takes about a twentieth of the time.
+            with_scale: the log-scale is wanted; it takes about a twelfth of the time.
 
         Returns:
             Image, float32 (N, 1, H, W), not clipped; log-scale of the same shape.
@@ -92,8 +95,7 @@ class Enhancer(nn.Module):
         sharp = explain(start + detail.float(), images, how)
         if not with_scale:
             return Estimate(sharp, None)
-        # Detached: learning the scale must not change the estimate.
-        raw = self.scale[name](features.detach(), block)[..., :height, :width]
+        raw = self.scale[name](features, block, sharp, start)
         return Estimate(sharp, bounded_log_scale(raw.float()))
 
     def _blended(self, starts: Tensor, features: Tensor) -> Tensor:
@@ -102,6 +104,56 @@ class Enhancer(nn.Module):
         shares = F.interpolate(shares, scale_factor=_FOLD, mode="bilinear", align_corners=False)
         height, width = starts.shape[-2:]
         return (shares[..., :height, :width] * starts).sum(1, keepdim=True)
+
+
+class _Scale(nn.Module):
+    """How far pixels may be off: the raw log-scale.
+
+    Errors grow with contrast, so it is told the logarithms of the estimate's own, near and wide,
+    and of what was added to the start; with what the features that made them say of each pixel.
+    """
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.look = nn.Conv2d(width, width, 3, padding=1)
+        self.leave = Patches(width, order=_SCALE_ORDER, kernel=1)
+        self.near = nn.Conv2d(1 + _CONTRASTS, _OF_SCALE, 3, padding=1)
+        self.join = nn.Conv2d(_OF_SCALE, _OF_SCALE, 1)
+        self.out = nn.Conv2d(_OF_SCALE, 1, 1)
+        for weight in self.out.parameters():
+            nn.init.zeros_(weight)
+
+    def forward(self, features: Tensor, block: int, sharp: Tensor, start: Tensor) -> Tensor:
+        # Detached: learning the scale must not change the estimate.
+        features, sharp, start = features.detach(), sharp.detach(), start.detach()
+        raw = self.leave(F.relu(self.look(features), inplace=True), block).float()
+        height, width = sharp.shape[-2:]
+        raw = raw[..., :height, :width]
+        seen = torch.cat((_halved(raw), _contrasts(sharp, start)), 1)
+        x = F.relu(self.near(seen.contiguous(memory_format=torch.channels_last)), inplace=True)
+        coarse = self.out(F.relu(self.join(x), inplace=True)).float()
+        more = F.interpolate(coarse, scale_factor=2, mode="bilinear", align_corners=False)
+        log_scale: Tensor = raw + more[..., :height, :width]
+        return log_scale
+
+
+def _contrasts(sharp: Tensor, start: Tensor) -> Tensor:
+    """Logarithms of four contrasts, around 0: (N, 1, H, W) to (N, 4, ceil(H/2), ceil(W/2))."""
+    down = sharp.diff(dim=-2, append=sharp[..., -1:, :]).abs()
+    right = sharp.diff(dim=-1, append=sharp[..., -1:]).abs()
+    steps = _halved(down + right)
+    near = F.avg_pool2d(steps, 3, stride=1, padding=1, count_include_pad=False)
+    wide = F.avg_pool2d(steps, _WIDE, ceil_mode=True, count_include_pad=False)
+    wide = F.avg_pool2d(wide, 5, stride=1, padding=2, count_include_pad=False)
+    wide = F.interpolate(wide, scale_factor=_WIDE, mode="nearest")
+    wide = wide[..., : steps.shape[-2], : steps.shape[-1]]
+    found = torch.cat((steps, near, wide, _halved((sharp - start).abs())), 1)
+    return torch.log(found + _LEAST_CONTRAST) / 2 + 2
+
+
+def _halved(planes: Tensor) -> Tensor:
+    pooled: Tensor = F.avg_pool2d(planes, 2, ceil_mode=True, count_include_pad=False)
+    return pooled
 
 
 def _of_mosaic(how: Pixelate, like: Tensor) -> Tensor:

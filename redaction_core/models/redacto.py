@@ -23,6 +23,11 @@ _GRID = 8
 _PHASES = 4
 _HANDED = 16
 """Features that a scale hands to the next finer one."""
+_OF_SCALE = 32
+"""Features that say how far pixels may be off."""
+_CONTRASTS = 4
+_LEAST_CONTRAST = 0.002
+"""Half a level of 8 bits: less is rounding."""
 _SEEN = 4
 """Channels of any scale: colours, and the share of the pixel that is hidden."""
 _SHARE = 3
@@ -86,8 +91,13 @@ class Redacto(nn.Module):
         self.fine = _Scale(inputs=_SEEN + _HANDED + _PHASES, width=width, blocks=blocks)
         self.coarse = _Scale(inputs=_SEEN + _HANDED, width=coarse_width, blocks=coarse_blocks)
         self.hand = nn.Conv2d(coarse_width, _HANDED, 1)
-        self.scale = nn.Conv2d(width, 1, 1)
-        nn.init.zeros_(self.scale.weight)
+        self.scale = nn.Sequential(
+            *(nn.Conv2d(width + _CONTRASTS, _OF_SCALE, 3, padding=1), nn.ReLU()),
+            *(nn.Conv2d(_OF_SCALE, _OF_SCALE, 1), nn.ReLU()),
+            nn.Conv2d(_OF_SCALE, 1, 1),
+        )
+        for weight in self.scale[-1].parameters():
+            nn.init.zeros_(weight)
 
     def forward(self, images: Tensor, hidden: Tensor) -> Estimate:
         """Fill the hidden pixels.
@@ -102,6 +112,7 @@ class Redacto(nn.Module):
 
         """
         scales = masked_pyramid(images.float(), hidden)
+        contrasts = _contrasts(images.float(), hidden)
         images_of: list[Tensor] = []
         handed = None
         for level in reversed(range(len(scales))):
@@ -109,7 +120,8 @@ class Redacto(nn.Module):
             if images_of:
                 coarse = _doubled(images_of[-1], base)
                 base = torch.where(share == 1, coarse, base)
-            log_scale, image, handed = self._fill(base, share, handed, finest=level == 0)
+            around = None if level else contrasts
+            log_scale, image, handed = self._fill(base, share, handed, around)
             images_of.append(image)
         *coarser, image = images_of
         if not self.training:
@@ -118,15 +130,16 @@ class Redacto(nn.Module):
         return Estimate(image, log_scale, tuple(zip(coarser[::-1], shares, strict=True)))
 
     def _fill(
-        self, base: Tensor, share: Tensor, handed: Tensor | None, *, finest: bool
+        self, base: Tensor, share: Tensor, handed: Tensor | None, contrasts: Tensor | None
     ) -> tuple[Tensor | None, Tensor, Tensor]:
-        """Give log-scale (of the finest), image, and what is handed on."""
+        """Give log-scale (of the finest, which has contrasts), image, and what is handed on."""
+        finest = contrasts is not None
         if handed is None:
             height, width = ((size + 1) // 2 for size in base.shape[-2:])
             handed = base.new_zeros(len(base), _HANDED, height, width)
         net = self.fine if finest else self.coarse
         if self.training or max(base.shape[-2:]) <= _TILE + net.reach:
-            return self._fill_piece(base, share, handed, (0, 0), finest=finest)
+            return self._fill_piece(base, share, handed, contrasts, (0, 0))
         image = base.clone()
         more = base.new_zeros(len(base), 1 if finest else _HANDED, *base.shape[-2:])
         for tile in tiles(*base.shape[-2:], core=_TILE, halo=net.reach):
@@ -135,8 +148,9 @@ class Redacto(nn.Module):
                 continue
             coarse = (..., _halved(tile.rows), _halved(tile.columns))
             corner = (tile.rows.start, tile.columns.start)
+            near = None if contrasts is None else contrasts[coarse]
             log_scale, piece, on = self._fill_piece(
-                base[look], share[look], handed[coarse], corner, finest=finest
+                base[look], share[look], handed[coarse], near, corner
             )
             inner = (..., tile.inner_rows, tile.inner_columns)
             image[kept] = piece[inner]
@@ -144,20 +158,61 @@ class Redacto(nn.Module):
         return (more, image, handed) if finest else (None, image, more)
 
     def _fill_piece(
-        self, base: Tensor, share: Tensor, handed: Tensor, corner: tuple[int, int], *, finest: bool
+        self,
+        base: Tensor,
+        share: Tensor,
+        handed: Tensor,
+        contrasts: Tensor | None,
+        corner: tuple[int, int],
     ) -> tuple[Tensor | None, Tensor, Tensor]:
         # No more than is needed: then no image depends on how deep others of its batch go.
         coarser = torch.where(share == 1, _doubled(handed, base), 0.0)
         seen = [base - 0.5, share, coarser]
-        if finest:
+        if contrasts is not None:
             seen.append(_grid_phase(base, corner).expand(len(base), -1, -1, -1))
-        net = self.fine if finest else self.coarse
+        net = self.coarse if contrasts is None else self.fine
         features = net(torch.cat(seen, 1))
         image = torch.where(share > 0, base + net.leave(features).float(), base)
-        if finest:
+        if contrasts is not None:
             # Detached: learning the scale must not change the estimate.
-            return bounded_log_scale(self.scale(features.detach()).float()), image, handed
+            told = torch.cat((features.detach(), _doubled(contrasts, base).to(features.dtype)), 1)
+            return bounded_log_scale(self.scale(told).float()), image, handed
         return None, image, self.hand(features).float()
+
+
+def _contrasts(images: Tensor, hidden: Tensor) -> Tensor:
+    """Logarithms of the contrast of known pixels, fine to coarse: (N, C, ceil(H/2), ceil(W/2)).
+
+    Errors grow with it. Inside of holes it is that of the nearest pixels that are known.
+    """
+    known = (~hidden).float()
+    total = images.mean(1, keepdim=True) * known
+    found: list[Tensor] = []
+    for number in range(_CONTRASTS):
+        total, known = halved(total), halved(known)
+        mean = total / known.clamp(min=1e-6)
+        steps = torch.zeros_like(mean)
+        count = torch.zeros_like(mean)
+        for dim, end in ((-1, (0, 1, 0, 0)), (-2, (0, 0, 0, 1))):
+            length = mean.shape[dim] - 1
+            there = (known.narrow(dim, 0, length) * known.narrow(dim, 1, length) > 0).float()
+            steps += F.pad(mean.diff(dim=dim).abs() * there, end)
+            count += F.pad(there, end)
+        sums = (F.avg_pool2d(each, 5, stride=1, padding=2) for each in (steps, count))
+        around = _spread(*sums)
+        if found:
+            around = F.interpolate(around, scale_factor=2**number, mode="nearest")
+            around = around[..., : found[0].shape[-2], : found[0].shape[-1]]
+        found.append(around)
+    return torch.log(torch.cat(found, 1) + _LEAST_CONTRAST) / 2 + 2
+
+
+def _spread(total: Tensor, count: Tensor) -> Tensor:
+    """Give means, and where nothing was counted those of the least coarse pixel where some was."""
+    mean = total / count.clamp(min=1e-6)
+    if bool((count > 0).all()) or max(count.shape[-2:]) == 1:
+        return mean
+    return torch.where(count > 0, mean, _doubled(_spread(halved(total), halved(count)), mean))
 
 
 def _doubled(coarse: Tensor, like: Tensor) -> Tensor:

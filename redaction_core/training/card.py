@@ -28,7 +28,7 @@ _COLUMNS: Final = (
 )
 _SETTINGS: Final = (
     *("redactions", "scales", "crop", "batch_size", "epochs", "loss", "optimiser"),
-    *("learning_rate", "warmup", "weight_decay", "clip_norm", "ema_decay", "precision"),
+    *("learn", "learning_rate", "warmup", "weight_decay", "clip_norm", "ema_decay", "precision"),
     *("gray_share", "patience", "seed"),
 )
 _DOES: Final = {
@@ -229,7 +229,7 @@ def _limits(recipe: Recipe, data: Sequence[Data], epoch: Epoch) -> str:
         (not fills, changed),
         (
             "-" not in recipe.network,
-            "It gives a scale of its error per pixel, which has not been calibrated.",
+            "Intervals are calibrated on the validation images: they hold over many like them.",
         ),
     )
     return "## Limits\n\n" + "\n".join(_item(text) for holds, text in limits if holds)

@@ -237,10 +237,12 @@ class Loop:
             self._loader.validation(),
             redactions=[str(how) for how in RedactionMixture.parse(recipe.redactions).fixed],
             loss=recipe.loss,
+            learn=recipe.learn,
             device=self._group.device,
             precision=recipe.precision,
         )
         sums.values = self._group.sum(sums.values)
+        sums.ratios = self._group.sum(sums.ratios)
         so_far, self._so_far = self._so_far, _SoFar()
         step = self._trainer.steps
         epoch = Epoch(

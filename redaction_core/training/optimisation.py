@@ -84,16 +84,16 @@ class Trainer:
         self.average = copy.deepcopy(network).eval().requires_grad_(requires_grad=False)
         self.best: nn.Module | None = None
         """The running mean as it was when `keep_as_best` was called last."""
-        named = list(network.named_parameters())
+        named = [each for each in network.named_parameters() if each[1].requires_grad]
         self.optimisers = _optimisers(named, optimisation)
         self.steps = 0
         """Steps taken, skipped ones among them."""
         self._device = named[0][1].device
-        self._weights: list[Tensor] = [parameter for _, parameter in named]
+        self._weights: list[Tensor] = list(network.parameters())
         self._means: list[Tensor] = list(self.average.parameters())
         # Apart, or a steep scale would slow the estimate down.
         self._clipped_apart = [
-            [weight for name, weight in named if _is_of_scale(name) is scale]
+            [weight for name, weight in named if is_of_scale(name) is scale]
             for scale in (False, True)
         ]
         self._sums = torch.zeros(3, dtype=torch.float64, device=self._device)
@@ -226,7 +226,7 @@ def _optimisers(
     rest: list[nn.Parameter] = []
     for name, weight in named:
         by_muon = optimisation.optimiser == "muon" and weight.dim() >= _MATRIX
-        (kernels if by_muon and not _is_of_scale(name) else rest).append(weight)
+        (kernels if by_muon and not is_of_scale(name) else rest).append(weight)
     found: list[torch.optim.Optimizer] = []
     if kernels:
         found.append(Muon(kernels, weight_decay=decay))
@@ -236,7 +236,8 @@ def _optimisers(
     return found
 
 
-def _is_of_scale(name: str) -> bool:
+def is_of_scale(name: str) -> bool:
+    """Whether a weight, by its name, says how far the estimate may be off."""
     return name.startswith("scale.")
 
 

@@ -62,6 +62,8 @@ class Publisher:
         self._output.put(MODEL + CARD, card.encode())
 
     def _config(self, epoch: Epoch) -> dict[str, Any]:
+        validation = dict(epoch.val)
+        calibration = validation.pop("calibration", None)
         return {
             "network": self._recipe.network,
             "architecture": dict(self._recipe.architecture),
@@ -69,7 +71,8 @@ class Publisher:
             "data": [asdict(each) for each in self._data],
             "epoch": epoch.epoch,
             "steps": epoch.step,
-            "validation": dict(epoch.val),
+            "validation": validation,
+            "calibration": calibration,
             "versions": versions(),
         }
 

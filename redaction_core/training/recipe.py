@@ -15,6 +15,7 @@ RECIPE_VERSION: Final = 3
 """Counts changes of the code after which the same recipe gives other weights."""
 
 Loss = Literal["mae", "mse", "laplacian", "balanced"]
+Learn = Literal["all", "scale"]
 Precision = Literal["float32", "bfloat16"]
 Optimiser = Literal["muon", "adamw"]
 
@@ -49,6 +50,8 @@ class Recipe:
     """Samples of a step, over all workers."""
     epochs: int = 10
     loss: Loss = "mae"
+    learn: Learn = "all"
+    """"scale": the estimate stays as it is, only how far it may be off is learnt."""
     optimiser: Optimiser = "muon"
     learning_rate: float = 1e-3
     """The highest."""

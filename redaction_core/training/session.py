@@ -20,7 +20,7 @@ from redaction_core.storage import open_store
 from redaction_core.training.batches import BatchLoader
 from redaction_core.training.loop import Loop
 from redaction_core.training.objectives import losses_of
-from redaction_core.training.optimisation import Optimisation, Trainer
+from redaction_core.training.optimisation import Optimisation, Trainer, is_of_scale
 from redaction_core.training.outbox import PATIENCE_S, patiently
 from redaction_core.training.output import SUCCESS, Data
 from redaction_core.training.publishing import Publisher
@@ -61,11 +61,11 @@ class _Objective(nn.Module):
     def __init__(self, network: nn.Module, recipe: Recipe) -> None:
         super().__init__()
         self.network = network
-        self._loss = recipe.loss
+        self._loss, self._learn = recipe.loss, recipe.learn
 
     def forward(self, images_u8: Tensor, how: Redaction, hidden: Tensor | None) -> Tensor:
         """Give a loss a sample, (n,)."""
-        return losses_of(self.network, images_u8, how, hidden, loss=self._loss)
+        return losses_of(self.network, images_u8, how, hidden, loss=self._loss, learn=self._learn)
 
 
 def run_session(
@@ -151,6 +151,9 @@ def _build(session: Session, device: torch.device, say: Callable[[str], None]) -
         if model.sha256 != recipe.init:
             raise CheckpointError(f"the model in {session.init} was changed: name another --init")
         network.load_state_dict(model.network.state_dict())
+    if recipe.learn == "scale":
+        for name, weight in network.named_parameters():
+            weight.requires_grad_(is_of_scale(name))
     network.train().to(device)
     # Convolutions run faster where the channels of a pixel lie side by side.
     network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # not in torch's stubs

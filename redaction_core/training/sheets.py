@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from redaction_core.images import Pixels
+    from redaction_core.uncertainty import Floats
 
 _COLUMNS: Final = ("redacted", "restored", "original")
 _FOOTER: Final = "What is restored is an estimate made by a network, not what was really there."
@@ -29,6 +30,8 @@ class Restored:
     original: Pixels
     figures: Mapping[str, float | None]
     """`comparison.AGAINST_ORIGINAL`."""
+    off: tuple[Floats, Floats] | None = None
+    """`uncertainty.errors_and_scales`, of a network that gives scales."""
 
 
 def samples_png(heading: str, restored: Sequence[Restored]) -> bytes:

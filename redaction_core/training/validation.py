@@ -19,12 +19,13 @@ from redaction_core.models import BUILDERS
 from redaction_core.redaction import HIDDEN_U8, Hiding, Redaction, redact
 from redaction_core.training.objectives import losses_of
 from redaction_core.training.sheets import Restored
+from redaction_core.uncertainty import Ratios, calibrate, errors_and_scales
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from redaction_core.training.batches import Batch
-    from redaction_core.training.recipe import Loss, Precision
+    from redaction_core.training.recipe import Learn, Loss, Precision
 
 MEASURES: Final = (
     *("mae", "mse", "psnr", "ssim"),
@@ -47,6 +48,8 @@ class Sums:
             len(self.redactions), len(_SUMMED), 2, dtype=torch.float64, device="cpu"
         )
         """Sum and number of each figure, float64: those of several workers may be added."""
+        self.ratios = torch.zeros(len(self.redactions), Ratios.size, dtype=torch.float64)
+        """How far off estimates were for what the network said of it: `uncertainty.Ratios`."""
         self.restored: list[Restored] = []
         """The first images of each redaction, to look at; this worker's alone."""
 
@@ -56,8 +59,17 @@ class Sums:
             place = self.redactions.index(redaction), _SUMMED.index(name)
             self.values[place] += torch.tensor((value, 1.0), dtype=torch.float64)
 
+    def count(self, redaction: str, restored: Restored) -> None:
+        """Take an image, and how far off it is for what the network said of it."""
+        for name in MEASURES:
+            self.put(redaction, name, restored.figures[name])
+        if restored.off is not None:
+            Ratios(self.ratios[self.redactions.index(redaction)].numpy()).add(*restored.off)
+
     def result(self) -> dict[str, Any]:
         """Give the means: `loss` and `images` of all, and both with `MEASURES` by redaction.
+
+        And `calibration`, as the config of a model has it.
 
         None stands for a figure that no image has, and for one that is not finite. `images` counts
         those that were measured.
@@ -69,10 +81,13 @@ class Sums:
             named = dict(zip(_SUMMED, row, strict=True))
             by_redaction[text] = {"images": round(named["mae"][1])}
             by_redaction[text] |= {name: _mean(*pair) for name, pair in named.items()}
+        rows = zip(self.redactions, self.ratios.numpy(), strict=True)
+        calibration = calibrate({text: Ratios(counts) for text, counts in rows})
         return {
             "loss": _mean(sum(total for total, _ in losses), sum(count for _, count in losses)),
             "images": sum(row["images"] for row in by_redaction.values()),
             "redactions": by_redaction,
+            "calibration": calibration.as_json() if calibration else None,
         }
 
 
@@ -82,6 +97,7 @@ def validate(  # noqa: PLR0913 - all by name
     *,
     redactions: Iterable[str],
     loss: Loss,
+    learn: Learn = "all",
     device: torch.device,
     precision: Precision,
 ) -> Sums:
@@ -92,6 +108,7 @@ def validate(  # noqa: PLR0913 - all by name
         batches: this worker's share of each batch; may be empty.
         redactions: text forms of all redactions of the validation, alike on all workers.
         loss: of the training.
+        learn: as `objectives.losses_of` has it.
         device: where the network runs.
         precision: what it computes in.
 
@@ -114,19 +131,24 @@ def validate(  # noqa: PLR0913 - all by name
         text = str(batch.how)
         images = batch.images_u8.to(device)
         hidden = None if batch.hidden is None else batch.hidden.to(device)
-        for value in _losses(restorer, images, batch.how, hidden, loss):
+        for value in _losses(restorer, images, batch.how, hidden, loss=loss, learn=learn):
             sums.put(text, "loss", value)
         for restored in _restored(restorer, images, batch.how, hidden):
-            for name in MEASURES:
-                sums.put(text, name, restored.figures[name])
+            sums.count(text, restored)
             if shown[text] < each:
                 shown[text] += 1
                 sums.restored.append(restored)
     return sums
 
 
-def _losses(
-    restorer: Restorer, images: Tensor, how: Redaction, hidden: Tensor | None, loss: Loss
+def _losses(  # noqa: PLR0913 - the last two by name
+    restorer: Restorer,
+    images: Tensor,
+    how: Redaction,
+    hidden: Tensor | None,
+    *,
+    loss: Loss,
+    learn: Learn,
 ) -> list[float]:
     lower = restorer.precision != torch.float32
     with (
@@ -135,7 +157,7 @@ def _losses(
     ):
         # As in training, where coarser images count as well.
         restorer.network.train()
-        found = losses_of(restorer.network, images, how, hidden, loss=loss)
+        found = losses_of(restorer.network, images, how, hidden, loss=loss, learn=learn)
     restorer.network.eval()
     return [float(value) for value in found.double().cpu()]
 
@@ -151,7 +173,7 @@ def _restored(
         redacted = redact(how, images, ()).images_u8
         results = restorer.enhance(list(redacted), how)
     seen, originals = redacted.cpu(), images.cpu()
-    for place, result in enumerate(results):
+    for place, (result, scale) in enumerate(results):
         holes = None if hidden is None else hidden[place, 0].cpu().numpy()
         if holes is not None and (holes.all() or not holes.any()):
             continue
@@ -162,6 +184,11 @@ def _restored(
             result=panels[0],
             original=panels[2],
             figures=compare(*panels, how=how, hidden=holes),
+            off=(
+                errors_and_scales(panels[0], panels[2], scale[0].numpy(), holes)
+                if scale is not None
+                else None
+            ),
         )
 
 

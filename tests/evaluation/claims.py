@@ -78,7 +78,7 @@ def restored(restorer: Restorer, pixelated: Sequence[Pixels]) -> list[Pixels]:
     """Undo the pixelation of faces."""
     how = Pixelate(block=BLOCK, nearest=True)
     return [
-        pixels_of(estimate)
+        pixels_of(estimate.image)
         for start in range(0, len(pixelated), AT_ONCE)
         for estimate in restorer.enhance(
             [planes_of(image) for image in pixelated[start : start + AT_ONCE]], how
@@ -109,7 +109,7 @@ def hole_errors(run: Run, images: Pixels) -> tuple[float, float]:
     blind[:, hidden] = 0
     restorer, mask = run.restorer(), torch.from_numpy(hidden)[None]
     results = [
-        pixels_of(filled)
+        pixels_of(filled.image)
         for start in range(0, len(blind), 100)
         for batch in [[planes_of(image) for image in blind[start : start + 100]]]
         for filled in restorer.fill(batch, [mask] * len(batch))

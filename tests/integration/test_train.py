@@ -86,7 +86,7 @@ def test_the_command_on_s3_gives_the_model_of_one_worker_on_disk(
     model = load_model(f"{s3_location}/out/model")
     restorer = Restorer(model, device=torch.device("cpu"), precision=torch.float32)
     image = torch.zeros(1, 16, 16, dtype=torch.uint8)
-    (restored,) = restorer.enhance([image], Pixelate(block=4))
+    ((restored, _),) = restorer.enhance([image], Pixelate(block=4))
     assert restored.shape == image.shape
 
 

@@ -1,5 +1,7 @@
 """Small networks and pictures that several unit tests share."""
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor, nn
 
@@ -9,6 +11,7 @@ from redaction_core.models import Network
 from redaction_core.models.baselines import EnhancerBaseline, RedactoBaseline
 from redaction_core.models.enhancer import Enhancer
 from redaction_core.models.redacto import Redacto
+from redaction_core.redaction import Blur, Pixelate
 
 
 def wild(network: nn.Module, seed: int = 0) -> nn.Module:
@@ -59,3 +62,15 @@ def holes(n: int, height: int, width: int, seed: int = 0) -> Tensor:
     hidden = torch.rand(n, 1, height, width, generator=generator) < 0.1
     hidden[..., height // 4 : height // 2 + 1, width // 4 : width // 2 + 1] = True
     return hidden
+
+
+def enhanced(under_test: Restorer, images: Sequence[Tensor], how: Pixelate | Blur) -> list[Tensor]:
+    """Give the images alone."""
+    return [found.image for found in under_test.enhance(images, how)]
+
+
+def filled(
+    under_test: Restorer, images: Sequence[Tensor], hidden: Sequence[Tensor]
+) -> list[Tensor]:
+    """Give the images alone."""
+    return [found.image for found in under_test.fill(images, hidden)]

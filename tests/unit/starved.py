@@ -25,7 +25,7 @@ from redaction_core.plan import planned
 from redaction_core.reconstruction import Reconstruction
 from redaction_core.redaction import Pixelate
 from redaction_core.storage import open_store
-from tests.unit.networks import holes, noise, restorer
+from tests.unit.networks import enhanced, filled, holes, noise, restorer
 
 # Large blocks come from the system and go back to it at once, and threads take little for
 # themselves, so that the room is what the limit says.
@@ -55,9 +55,9 @@ def limited(work: Callable[[], _Result], room_bytes: int = ROOM_BYTES) -> _Resul
 def work_on(under_test: Restorer, count: int, side: int) -> Callable[[], list[Tensor]]:
     if under_test.fills_holes:
         images, hidden = list(noise(count, 3, side, side)), list(holes(count, side, side))
-        return lambda: under_test.fill(images, hidden)
+        return lambda: filled(under_test, images, hidden)
     images = list(noise(count, 1, side, side))
-    return lambda: under_test.enhance(images, Pixelate(block=4))
+    return lambda: enhanced(under_test, images, Pixelate(block=4))
 
 
 def halved(name: str, precision: torch.dtype) -> dict[str, object]:
@@ -88,7 +88,9 @@ def shard(folder: Path) -> list[str | None]:
 
     def rows() -> list[str | None]:
         outcome = work.run(list(planned(task.inputs.list(), ".png")))
-        return [f"{row['failure']}: {row['detail']}" for row in outcome.rows]
+        return [
+            f"{row['failure']}: {row['detail'] if row['failure'] else None}" for row in outcome.rows
+        ]
 
     (folder / "in" / "a.png").write_bytes(encode(noise(40, 40).numpy(), "png"))
     rows()

@@ -11,7 +11,7 @@ from redaction_core.inference import Restorer, best_precision, undoes_blur
 from redaction_core.models.enhancer import Enhancer
 from redaction_core.models.starts import start_of
 from redaction_core.redaction import Blur, Pixelate, block_means, redact
-from tests.unit.networks import holes, noise, restorer, small, wild
+from tests.unit.networks import enhanced, filled, holes, noise, restorer, small, wild
 
 CPU = torch.device("cpu")
 HOW = Pixelate(block=4)
@@ -43,7 +43,7 @@ def close(one: list[Tensor], other: list[Tensor]) -> bool:
 def test_enhancing_keeps_size_and_channels(name: str, channels: int, size: tuple[int, int]) -> None:
     images = pixelated(HOW, 2, channels, *size)
 
-    results = restorer(name).enhance(images, HOW)
+    results = enhanced(restorer(name), images, HOW)
 
     assert [result.shape for result in results] == [image.shape for image in images]
     assert all(result.dtype == torch.uint8 for result in results)
@@ -65,7 +65,7 @@ def test_undoing_blur_keeps_size_and_channels(
     how = Blur(sigma=sigma)
     images = list(redact(how, noise(2, channels, *size), ["a", "b"]).images_u8)
 
-    results = restorer("enhancer").enhance(images, how)
+    results = enhanced(restorer("enhancer"), images, how)
 
     assert [result.shape for result in results] == [image.shape for image in images]
     assert all(result.dtype == torch.uint8 for result in results)
@@ -80,7 +80,7 @@ def test_blur_is_undone(sigma: float, channels: int, precision: torch.dtype) -> 
     sharp = noise(2, channels, 16, 20).repeat_interleave(3, -1).repeat_interleave(3, -2)
     blurred = redact(how, sharp, ["a", "b"]).images_u8
 
-    results = torch.stack(untrained(precision).enhance(list(blurred), how))
+    results = torch.stack(enhanced(untrained(precision), list(blurred), how))
 
     before, after = ((images.float() - sharp).abs().mean() for images in (blurred, results))
     assert after < 0.75 * before
@@ -90,7 +90,7 @@ def test_colours_of_a_blur_come_from_where_the_network_starts() -> None:
     how = Blur(sigma=1.5)
     blurred = redact(how, blurry(1, 3, 40, 40), [""]).images_u8
 
-    (result,) = restorer("enhancer").enhance(list(blurred), how)
+    (result,) = enhanced(restorer("enhancer"), list(blurred), how)
 
     seen = blurred.float() / 255
     start = start_of(seen, how)[0] * 255
@@ -135,7 +135,7 @@ def test_results_of_the_shipped_weights_explain_their_input(
     images = redact(how, blurry(1, channels, 48, 56), [""]).images_u8
     enhancer = Restorer(load_model(shipped("enhancer")), device=CPU, precision=precision)
 
-    (result,) = enhancer.enhance(list(images), how)
+    (result,) = enhanced(enhancer, list(images), how)
 
     again, seen = (block_means(x.float(), block) for x in (result[None], images))
     assert (again - seen).abs().max() <= 0.5
@@ -149,7 +149,7 @@ def test_gray_is_never_tinted_by_enhancing(how: Pixelate | Blur) -> None:
     gray = list(redact(how, noise(2, 1, 30, 33), ["a", "b"]).images_u8)
     enhancer = restorer("enhancer")
 
-    for result in enhancer.enhance([image.expand(3, -1, -1) for image in gray], how):
+    for result in enhanced(enhancer, [image.expand(3, -1, -1) for image in gray], how):
         assert torch.equal(result, result[:1].expand(3, -1, -1))
 
 
@@ -161,7 +161,7 @@ def test_known_pixels_come_back_bit_for_bit(
 ) -> None:
     images, hidden = noise(2, channels, *size), holes(2, *size)
 
-    results = restorer(name).fill(list(images), list(hidden))
+    results = filled(restorer(name), list(images), list(hidden))
 
     for result, image, mask in zip(results, images, hidden, strict=True):
         known = ~mask.expand_as(image)
@@ -176,8 +176,8 @@ def test_gray_is_never_tinted_by_filling(name: str) -> None:
     colours = torch.where(hidden, noise(1, 3, 30, 33, seed=9), gray)
     filler = restorer(name)
 
-    (single,) = filler.fill(list(gray), list(hidden))
-    (triple,) = filler.fill(list(colours), list(hidden))
+    (single,) = filled(filler, list(gray), list(hidden))
+    (triple,) = filled(filler, list(colours), list(hidden))
 
     assert torch.equal(triple, single.expand(3, -1, -1))
 
@@ -188,14 +188,14 @@ def test_a_self_ensemble_treats_left_and_right_alike() -> None:
     alone, both = restorer("redacto"), restorer("redacto", self_ensemble=True)
 
     def off(filler: Restorer) -> int:
-        one, other = filler.fill(images, hidden), filler.fill(*mirrored)
+        one, other = filled(filler, images, hidden), filled(filler, *mirrored)
         pairs = zip(one, other, strict=True)
         return max(int((a.int() - b.flip(-1).int()).abs().max()) for a, b in pairs)
 
     assert off(alone) > 1
     assert off(both) <= 1  # sums come in another order
-    for filled, image, mask in zip(both.fill(images, hidden), images, hidden, strict=True):
-        assert torch.equal(filled[:, ~mask[0]], image[:, ~mask[0]])
+    for whole, image, mask in zip(filled(both, images, hidden), images, hidden, strict=True):
+        assert torch.equal(whole[:, ~mask[0]], image[:, ~mask[0]])
 
 
 def test_a_gray_neighbour_does_not_take_the_colour_out() -> None:
@@ -203,8 +203,8 @@ def test_a_gray_neighbour_does_not_take_the_colour_out() -> None:
     gray = noise(1, 1, 16, 16).expand(-1, 3, -1, -1)
     filler = restorer("redacto")
 
-    (alone,) = filler.fill(list(colour), list(hidden))
-    both = filler.fill([colour[0], gray[0]], [hidden[0], hidden[0]])
+    (alone,) = filled(filler, list(colour), list(hidden))
+    both = filled(filler, [colour[0], gray[0]], [hidden[0], hidden[0]])
 
     assert close([alone], [both[0]])
     assert not torch.equal(alone[0], alone[1])
@@ -224,15 +224,15 @@ def test_neighbours_in_the_batch_make_no_difference(
         for name in ("enhancer", "redacto")
     )
 
-    sharp = enhancer.enhance(soft, HOW)
-    filled = filler.fill(list(images), list(hidden))
+    sharp = enhanced(enhancer, soft, HOW)
+    whole = filled(filler, list(images), list(hidden))
 
-    assert equal(enhancer.enhance(soft[::-1], HOW), sharp[::-1])
-    assert equal(filler.fill(list(images.flip(0)), list(hidden.flip(0))), filled[::-1])
-    single = [enhancer.enhance([image], HOW)[0] for image in soft]
+    assert equal(enhanced(enhancer, soft[::-1], HOW), sharp[::-1])
+    assert equal(filled(filler, list(images.flip(0)), list(hidden.flip(0))), whole[::-1])
+    single = [enhanced(enhancer, [image], HOW)[0] for image in soft]
     assert close(single, sharp)
-    single = [filler.fill([a], [b])[0] for a, b in zip(images, hidden, strict=True)]
-    assert close(single, filled)
+    single = [filled(filler, [a], [b])[0] for a, b in zip(images, hidden, strict=True)]
+    assert close(single, whole)
 
 
 def assert_pieces_equal_the_whole(
@@ -245,9 +245,9 @@ def assert_pieces_equal_the_whole(
     sizes: list[tuple[int, ...]] = []
     enhancer.network.register_forward_pre_hook(lambda _, given: sizes.append(given[0].shape))
 
-    whole = enhancer.enhance(images, how)
+    whole = enhanced(enhancer, images, how)
     monkeypatch.setattr("redaction_core.inference._TILE", 104)
-    pieces = enhancer.enhance(images, how)
+    pieces = enhanced(enhancer, images, how)
 
     assert sizes[0] == (1, 1, 300, 520)
     assert len(sizes) == 1 + 3 * 5
@@ -288,10 +288,10 @@ def test_neighbours_of_a_blurred_image_make_no_difference(size: tuple[int, int])
     images = list(redact(how, blurry(5, 3, *size), [""] * 5).images_u8)
     enhancer = untrained()
 
-    sharp = enhancer.enhance(images, how)
+    sharp = enhanced(enhancer, images, how)
 
-    assert equal(enhancer.enhance(images[::-1], how), sharp[::-1])
-    assert close([enhancer.enhance([image], how)[0] for image in images], sharp)
+    assert equal(enhanced(enhancer, images[::-1], how), sharp[::-1])
+    assert close([enhanced(enhancer, [image], how)[0] for image in images], sharp)
 
 
 def test_precision_follows_the_processor() -> None:
@@ -323,4 +323,4 @@ def test_an_image_that_does_not_fit_alone_fails_alone(
 
 def test_other_errors_are_not_taken_for_missing_memory() -> None:
     with pytest.raises(RuntimeError, match="stack expects each tensor to be equal size"):
-        restorer("enhancer").enhance([noise(1, 4, 4), noise(1, 5, 5)], HOW)
+        enhanced(restorer("enhancer"), [noise(1, 4, 4), noise(1, 5, 5)], HOW)
