@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import cv2
@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from redaction_core.companions import Companions
-from redaction_core.errors import Failure, InputError, ObjectMissingError
+from redaction_core.errors import Failure, InputError, ObjectMissingError, UsageError
 from redaction_core.images import (
     DEFAULT_MAX_PIXELS,
     Format,
@@ -21,8 +21,10 @@ from redaction_core.images import (
     decode_mask,
     pixel_count,
 )
-from redaction_core.models.enhancer import MAX_BLOCK
-from redaction_core.redaction import Blur, Pixelate, Redaction, find_block
+from redaction_core.inference import is_out_of_memory
+from redaction_core.models.enhancer import MAX_BLOCK, SIGMAS
+from redaction_core.mosaic import Mosaic, find_mosaic
+from redaction_core.redaction import Blur, Pixelate, Redaction
 from redaction_core.schemas import METRICS
 
 if TYPE_CHECKING:
@@ -36,7 +38,8 @@ class Task:
     """What to do with every input."""
 
     inputs: Store
-    outputs: Store
+    outputs: Store | None
+    """None: results are measured, and not kept."""
     network: str = "enhancer"
     model: str | None = None
     """Location of the model directory; None: what is shipped for the network."""
@@ -52,7 +55,13 @@ class Task:
     """Standard deviation in pixels of the Gaussian that blurred the inputs; None: no blur did."""
     self_ensemble: bool = False
     """Holes are filled in the mirror image too."""
+    project: bool = False
+    """Results are made to explain their pixelated inputs, if the network does not do so itself."""
+    uncertainty: bool = False
+    """A map of intervals is kept beside every result."""
     format: Format = "png"
+    description: str = ""
+    """What the metadata of every result says of it, ASCII."""
     seed: int = 0
     max_pixels: int = DEFAULT_MAX_PIXELS
     max_bytes: int = 2**29
@@ -78,6 +87,8 @@ class Work:
     hidden: npt.NDArray[np.bool_] | None = None
     """bool, HxW."""
     how: Pixelate | Blur | None = None
+    mosaic: Mosaic | None = None
+    """Where the blocks lie, of an input that is pixelated already."""
     notes: list[str] = field(default_factory=list)
     error: InputError | None = None
     cost: int = 0
@@ -86,6 +97,11 @@ class Work:
 
     def __post_init__(self) -> None:
         self.row["key"] = self.item.key
+
+    @property
+    def counted(self) -> npt.NDArray[np.bool_] | None:
+        """What is restored, bool HxW: what is hidden, or pixelated; None: all of it."""
+        return self.mosaic.region if self.mosaic else self.hidden
 
     def failed(self, error: InputError) -> dict[str, Any]:
         """Give the row of an input that has no result."""
@@ -97,6 +113,16 @@ class Work:
             "detail": error.detail,
             "seconds": self.seconds,
         }
+
+
+def refuse_beyond_reach(flag: str, redaction: Redaction) -> None:
+    """Raise UsageError for blocks or blurs that no network here undoes."""
+    if isinstance(redaction, Pixelate) and not 2 <= redaction.block <= MAX_BLOCK:  # noqa: PLR2004 - a pixel is no block
+        raise UsageError(f"{flag}{redaction}: blocks have 2 to {MAX_BLOCK} pixels a side")
+    least, most = SIGMAS
+    # Written so that "nan" does not pass.
+    if isinstance(redaction, Blur) and not least <= redaction.sigma <= most:
+        raise UsageError(f"{flag}{redaction}: blur has a sigma of {least:g} to {most:g} pixels")
 
 
 def load(task: Task, item: PlannedInput, gate: Gate, turn: int) -> Work:
@@ -114,6 +140,10 @@ def load(task: Task, item: PlannedInput, gate: Gate, turn: int) -> Work:
         _decode(task, data, work)
     except InputError as error:
         work.error = error
+    except (MemoryError, cv2.error) as error:
+        if not is_out_of_memory(error):
+            raise
+        work.error = InputError(Failure.OUT_OF_MEMORY, "no memory to find its blocks")
     finally:
         if not entered:
             gate.enter(turn, 0)
@@ -167,7 +197,8 @@ def _decode(task: Task, data: bytes, work: Work) -> None:
     elif task.blur is not None:
         work.how = task.blur
     elif task.redaction is None:
-        work.how = _blocks(task, work.pixels)
+        work.mosaic = _blocks(task, work)
+        work.how = Pixelate(block=work.mosaic.block, nearest=task.nearest)
 
 
 def _original(task: Task, originals: Store, work: Work) -> Pixels:
@@ -195,14 +226,24 @@ def _check_size(shape: tuple[int, ...], work: Work, failure: Failure, what: str)
         raise InputError(failure, detail)
 
 
-def _blocks(task: Task, pixels: Pixels) -> Pixelate:
-    block = task.block_size
-    if block is None:
-        block = find_block(pixels)
-        if block is None:
-            detail = "no exact grid of blocks was found: name --block-size if there is one"
-            raise InputError(Failure.NOT_PIXELATED, detail)
-        if block > MAX_BLOCK:
-            detail = f"its blocks of {block} pixels are larger than {MAX_BLOCK}"
-            raise InputError(Failure.UNSUPPORTED, detail)
-    return Pixelate(block=block, nearest=task.nearest)
+def _blocks(task: Task, work: Work) -> Mosaic:
+    if task.block_size is not None:
+        told = Mosaic(block=task.block_size)
+        # JPEG, for example, leaves no exact blocks.
+        exact = np.array_equal(np.rint(told.means(work.pixels)), work.pixels)
+        return replace(told, exact=exact)
+    found = find_mosaic(work.pixels)
+    if found is None:
+        detail = "no grid of blocks was found: name --block-size if there is one"
+        raise InputError(Failure.NOT_PIXELATED, detail)
+    if found.block > MAX_BLOCK:
+        detail = f"its blocks of {found.block} pixels are larger than {MAX_BLOCK}"
+        raise InputError(Failure.UNSUPPORTED, detail)
+    work.row |= {
+        "block_top": found.top,
+        "block_left": found.left,
+        "block_confidence": found.confidence,
+    }
+    if found.region is not None:
+        work.notes.append("pixelated in part: the rest is as it was")
+    return found

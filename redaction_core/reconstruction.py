@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import itertools
+import math
 import threading
 import time
 from collections import deque
@@ -21,12 +22,13 @@ import torch
 from torch import Tensor
 
 from redaction_core.checkpoints import load_model, shipped
-from redaction_core.commits.layout import IMAGES
-from redaction_core.comparison import AGAINST_ORIGINAL, compare
+from redaction_core.commits.layout import IMAGES, companion_key
+from redaction_core.comparison import AGAINST_ORIGINAL
 from redaction_core.errors import Failure, InputError
 from redaction_core.gate import Gate
 from redaction_core.images import Pixels, decode, encode, gray_planes
 from redaction_core.inference import (
+    Restoration,
     Restorer,
     best_precision,
     is_out_of_memory,
@@ -34,15 +36,23 @@ from redaction_core.inference import (
     planes_of,
 )
 from redaction_core.loading import Task, Work, check_hidden, load
-from redaction_core.metrics import mean_errors, mean_signed_chroma
+from redaction_core.measuring import interval_map, mean_scale, measure
+from redaction_core.metrics import mean_signed_chroma
 from redaction_core.redaction import Hiding, Pixelate, Redaction, redact
 from redaction_core.schemas import METRICS
 from redaction_core.totals import Totals
+from redaction_core.uncertainty import calibration_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from redaction_core.plan import PlannedInput
+    from redaction_core.storage import Store
+    from redaction_core.uncertainty import Factors, Floats
+
+UNCERTAINTY = "uncertainty"
+"""Folder of the maps of how far results may be off."""
+_OF_MAP = "Half width of each pixel's 90 % interval, in levels of 8 bits."
 
 Precision = Literal["auto", "float32", "bfloat16"]
 """What the network computes in; auto: bfloat16 where the device gains from it."""
@@ -52,9 +62,8 @@ _WINDOW = 32
 _WINDOW_VALUES = 25_000_000
 """Pixel values of a window; twice as many are in memory at most, but for single larger images."""
 _BATCH_VALUES = 16 * 224 * 224
-MEASURES = tuple(
-    name for name in METRICS.names if name in (*AGAINST_ORIGINAL, "consistency_mae", "seconds")
-)
+_OWN = ("consistency_mae", "expected_mae", "interval_p90", "coverage_p90")
+MEASURES = tuple(name for name in METRICS.names if name in (*AGAINST_ORIGINAL, *_OWN, "seconds"))
 """Columns of `schemas.METRICS` whose means a run reports."""
 
 
@@ -83,6 +92,11 @@ def open_reconstruction(
     precision: Precision,
     threads: int,
 ) -> Reconstruction:
+    """Get ready on the GPU or on `threads` processor cores; raises as `open_restorer`."""
+    return Reconstruction(task, open_restorer(task, gpu=gpu, precision=precision, threads=threads))
+
+
+def open_restorer(task: Task, *, gpu: bool, precision: Precision, threads: int) -> Restorer:
     """Load the task's model onto the GPU or `threads` processor cores.
 
     Raises CheckpointError, StorageError.
@@ -93,8 +107,13 @@ def open_reconstruction(
     kind = best_precision(device) if precision == "auto" else getattr(torch, precision)
     # Looked up here, not by the caller: another machine keeps the package in another place.
     loaded = load_model(task.model or shipped(task.network), expected=task.network)
-    restorer = Restorer(loaded, device=device, precision=kind, self_ensemble=task.self_ensemble)
-    return Reconstruction(task, restorer)
+    return Restorer(
+        loaded,
+        device=device,
+        precision=kind,
+        self_ensemble=task.self_ensemble,
+        project=task.project,
+    )
 
 
 class _Chroma:
@@ -114,11 +133,17 @@ class Reconstruction:
     """Runs shards of one task with one model."""
 
     def __init__(self, task: Task, restorer: Restorer) -> None:
+        """Get ready."""
         self.task = task
         self.restorer = restorer
+        self._calibration = calibration_of(restorer.model)
 
-    def run(self, inputs: Sequence[PlannedInput]) -> Outcome:
+    def run(
+        self, inputs: Sequence[PlannedInput], look: Callable[[Work, Pixels], None] | None = None
+    ) -> Outcome:
         """Reconstruct every input; outputs that exist already are kept and measured as they are.
+
+        `look` is shown every result with its work, in any order, by any thread.
 
         Raises StorageError when storage fails.
         """
@@ -131,16 +156,16 @@ class Reconstruction:
         # Two pools: loads may all be waiting at the gate, which finishing opens.
         with ThreadPoolExecutor(threads) as loaders, ThreadPoolExecutor(threads) as finishers:
 
-            def finish(work: Work, result: Tensor) -> dict[str, Any]:
+            def finish(work: Work, result: Restoration) -> dict[str, Any]:
                 try:
-                    return self._finish(work, pixels_of(result), chroma)
+                    return self._finish(work, result, chroma, look)
                 finally:
                     gate.release(work.cost)
 
             try:
                 for window in self._windows(loaders, gate, inputs):
                     for work, result in self._restored(window):
-                        if isinstance(result, Tensor):
+                        if isinstance(result, Restoration):
                             rows.append(finishers.submit(finish, work, result))
                         else:
                             rows.append(work.failed(result))
@@ -201,28 +226,29 @@ class Reconstruction:
                 window = []
         yield window
 
-    def _restored(self, window: Sequence[Work]) -> Iterator[tuple[Work, Tensor | InputError]]:
+    def _restored(self, window: Sequence[Work]) -> Iterator[tuple[Work, Restoration | InputError]]:
         """Yield every work of a window with its estimate, or the reason why there is none."""
         kinds: dict[tuple[object, ...], list[Work]] = {}
         for work in window:
             if work.error is not None:
                 yield work, work.error
             else:
-                kinds.setdefault((work.pixels.shape, work.how), []).append(work)
+                grid = (work.mosaic.above, work.mosaic.before) if work.mosaic else None
+                kinds.setdefault((work.pixels.shape, work.how, grid), []).append(work)
         for works in kinds.values():
             size = max(1, _BATCH_VALUES // works[0].pixels.size)
             for start in range(0, len(works), size):
                 yield from self._restore(works[start : start + size])
 
-    def _restore(self, batch: Sequence[Work]) -> Iterator[tuple[Work, Tensor | InputError]]:
+    def _restore(self, batch: Sequence[Work]) -> Iterator[tuple[Work, Restoration | InputError]]:
         started = time.perf_counter()
-        results: Sequence[Tensor | InputError]
+        results: Sequence[Restoration | InputError]
         try:
             if self.task.redaction is not None:
                 self._redact(self.task.redaction, batch)
             how = batch[0].how
             if how is not None:
-                results = self.restorer.enhance([planes_of(work.pixels) for work in batch], how)
+                results = self.restorer.enhance([_for_network(work) for work in batch], how)
             else:
                 results = self._fill(batch)
         except InputError as error:
@@ -244,7 +270,7 @@ class Reconstruction:
             if redacted.hidden is not None:
                 work.hidden = redacted.hidden[place, 0].numpy()
 
-    def _fill(self, batch: Sequence[Work]) -> Sequence[Tensor | InputError]:
+    def _fill(self, batch: Sequence[Work]) -> Sequence[Restoration | InputError]:
         hidden = [work.hidden for work in batch if work.hidden is not None]
         if isinstance(self.task.redaction, Hiding):
             # One size, one share: it hides all of every image, or of none.
@@ -255,11 +281,33 @@ class Reconstruction:
         images = [planes_of(work.pixels) for work in batch]
         return self.restorer.fill(images, [torch.from_numpy(mask)[None] for mask in hidden])
 
-    def _finish(self, work: Work, result: Pixels, chroma: _Chroma) -> dict[str, Any]:
+    def _finish(
+        self,
+        work: Work,
+        restored: Restoration,
+        chroma: _Chroma,
+        look: Callable[[Work, Pixels], None] | None,
+    ) -> dict[str, Any]:
         started = time.perf_counter()
         try:
-            result = self._write(work, result)
-            self._measure(work, result, chroma)
+            scale = None if restored.scale is None else restored.scale[0].numpy()
+            result = pixels_of(restored.image)
+            if work.mosaic is not None and not work.mosaic.plain:
+                of_means = not self.task.nearest
+                result = work.mosaic.from_network(result, work.pixels, of_means=of_means)
+                scale = None if scale is None else work.mosaic.cut(scale, work.pixels)
+            factors = self._factors(work, scale)
+            if self.task.outputs is not None:
+                result = self._write(work, result, self.task.outputs)
+                if self.task.uncertainty and scale is not None and factors is not None:
+                    drawn = encode(interval_map(scale, factors, work.counted), "png", _OF_MAP)
+                    key = companion_key(UNCERTAINTY, work.item.output or "")
+                    self.task.outputs.put_if_absent(key, drawn)
+            if work.pixels.ndim == 2 or gray_planes(work.pixels):  # noqa: PLR2004 - HxW
+                chroma.add(*mean_signed_chroma(result))
+            measure(work, result, scale, factors)
+            if look is not None:
+                look(work, result)
         except InputError as error:
             return work.failed(error)
         except (MemoryError, RuntimeError, cv2.error) as error:
@@ -268,42 +316,40 @@ class Reconstruction:
         work.row["seconds"] = work.seconds + time.perf_counter() - started
         return work.row
 
-    def _write(self, work: Work, result: Pixels) -> Pixels:
+    def _factors(self, work: Work, scale: Floats | None) -> Factors | None:
+        """Give what makes intervals of a scale; None where nothing does."""
+        if scale is None or self._calibration is None:
+            return None
+        mean = mean_scale(scale, work.counted)
+        # A network may overflow on an image like none that it has seen.
+        if not 0 < mean < math.inf:
+            return None
+        return self._calibration.of(work.how or self.task.redaction, mean)
+
+    def _write(self, work: Work, result: Pixels, outputs: Store) -> Pixels:
         """Write the image, and give its pixels as they can be read back."""
-        written = data = encode(result, self.task.format)
+        written = data = encode(result, self.task.format, self.task.description)
         key = IMAGES + (work.item.output or "")
         try:
-            if not self.task.outputs.put_if_absent(key, written):
+            if not outputs.put_if_absent(key, written):
                 # An earlier attempt, perhaps on another kind of device: its image stands.
-                data = self.task.outputs.read(key).data
+                data = outputs.read(key).data
             work.row["output_sha256"] = hashlib.sha256(data).hexdigest()
             if data == written and self.task.format != "jpeg":
                 return result
-            return _as_written(decode(data, max_pixels=self.task.max_pixels).pixels, result)
+            return as_written(decode(data, max_pixels=self.task.max_pixels).pixels, result)
         except InputError as error:
             detail = "the output exists, and is not an image of the right size"
             raise InputError(Failure.OUTPUT_CONFLICT, detail) from error
 
-    def _measure(self, work: Work, result: Pixels, chroma: _Chroma) -> None:
-        row, hidden, how, original = work.row, work.hidden, work.how, work.original
-        if work.pixels.ndim == 2 or gray_planes(work.pixels):  # noqa: PLR2004 - HxW
-            chroma.add(*mean_signed_chroma(result))
-        if isinstance(how, Pixelate):
-            row["block_size"] = how.block
-        if how is not None:
-            again = redact(how, planes_of(result)[None], [work.item.key]).images_u8[0]
-            consistency, _ = mean_errors(pixels_of(again), work.pixels)
-        elif hidden is not None:
-            row["hidden_fraction"] = float(hidden.mean())
-            consistency, _ = mean_errors(result, work.pixels, ~hidden)
-        row["consistency_mae"] = consistency
-        if original is None:
-            return
-        found = compare(result, work.pixels, original, how=how, hidden=hidden)
-        row |= {name: value for name, value in found.items() if name in row}
+
+def _for_network(work: Work) -> Tensor:
+    if work.mosaic is None or work.mosaic.plain:
+        return planes_of(work.pixels)
+    return planes_of(work.mosaic.for_network(work.pixels))
 
 
-def _as_written(pixels: Pixels, expected: Pixels) -> Pixels:
+def as_written(pixels: Pixels, expected: Pixels) -> Pixels:
     """Bring pixels that were read back to the shape they had; raises InputError where they differ.
 
     WebP has no gray: such an image comes back in three equal planes.

@@ -232,26 +232,6 @@ def expand_blocks(blocks: Tensor, block: int, like: Tensor) -> Tensor:
     return wide.repeat_interleave(block, -2)[..., :height, :]
 
 
-def find_block(pixels: npt.NDArray[np.uint8]) -> int | None:
-    """Size of the blocks that an image consists of exactly: the grid that all its edges lie on.
-
-    uint8 HxW or HxWx3. None where edges lie on no grid (a photograph, or blocks that were changed
-    since, by JPEG for example); an image of one value is taken for blocks of 4, as any size fits.
-    """
-    edges = [0]
-    for axis in (0, 1):
-        lines = np.swapaxes(pixels, 0, axis)
-        # Strips, so that a large photograph is done at its first rows.
-        changed = np.zeros(len(lines) - 1, bool)
-        for start in range(0, lines.shape[1], 256):
-            strip = lines[:, start : start + 256]
-            changed |= (strip[1:] != strip[:-1]).any(axis=tuple(range(1, lines.ndim)))
-            if math.gcd(*edges, *(np.flatnonzero(changed) + 1).tolist()) == 1:
-                return None
-        edges += (np.flatnonzero(changed) + 1).tolist()
-    return math.gcd(*edges) or 4
-
-
 def _plain(number: float) -> str:
     """Write every digit, and no exponent, which `parse` does not read."""
     return np.format_float_positional(number, trim="-")

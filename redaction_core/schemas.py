@@ -19,7 +19,10 @@ METRICS: Final = pa.schema(
         pa.field("width", pa.int32()),
         pa.field("height", pa.int32()),
         pa.field("block_size", pa.int32()),
-        pa.field("hidden_fraction", pa.float64()),
+        pa.field("block_top", pa.int32()),  # rows above the first line of the grid
+        pa.field("block_left", pa.int32()),
+        pa.field("block_confidence", pa.float64()),  # null where it was told, not found
+        pa.field("hidden_fraction", pa.float64()),  # or the pixelated share, if not all is
         pa.field("mae", pa.float64()),
         pa.field("mse", pa.float64()),
         pa.field("psnr", pa.float64()),
@@ -32,10 +35,35 @@ METRICS: Final = pa.schema(
         pa.field("bicubic_mae", pa.float64()),
         pa.field("recovered", pa.float64()),
         pa.field("consistency_mae", pa.float64()),
+        pa.field("consistent", pa.bool_()),  # the result explains its input
+        pa.field("expected_mae", pa.float64()),  # as the network expects it, without originals
+        pa.field("interval_p90", pa.float64()),  # mean half width of intervals that hold 90 %
+        pa.field("coverage_p90", pa.float64()),  # share of the original's values in them
         pa.field("seconds", pa.float64()),
     ]
 )
 """One row an input of a reconstruction; errors are on the 0-1 scale, psnr in dB."""
+
+AUDIT: Final = pa.schema(
+    [
+        METRICS.field("key"),
+        pa.field("group", pa.string()),
+        pa.field("redaction", pa.string(), nullable=False),
+        *(METRICS.field(name) for name in METRICS.names if name not in {"key", "output_sha256"}),
+    ]
+)
+"""One row an input and redaction of an audit."""
+
+EMBEDDINGS: Final = pa.schema(
+    [
+        pa.field("key", pa.string(), nullable=False),
+        pa.field("group", pa.string()),
+        pa.field("redaction", pa.string()),  # null: clean
+        pa.field("state", pa.string(), nullable=False),  # clean | redacted | restored
+        pa.field("embedding", pa.list_(pa.float32()), nullable=False),  # of unit length
+    ]
+)
+"""What a matcher makes of the pictures of an audit; as telling as the faces themselves."""
 
 PLAN_PART: Final = pa.schema(
     [

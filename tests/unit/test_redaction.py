@@ -18,7 +18,6 @@ from redaction_core.redaction import (
     Pixelate,
     Redaction,
     Scattered,
-    find_block,
     parse,
     redact,
 )
@@ -314,42 +313,3 @@ def test_texts_mean_what_they_say() -> None:
 def test_other_texts_are_refused_in_one_line(text: str) -> None:
     with pytest.raises(UsageError, match=r"\A.*not understood: write pixelate:B.*\Z"):
         parse(text)
-
-
-def as_picture(planes: Pixels) -> Pixels:
-    return np.ascontiguousarray(planes[0] if len(planes) == 1 else planes.transpose(1, 2, 0))
-
-
-@pytest.mark.parametrize("nearest", [False, True])
-@pytest.mark.parametrize("channels", [1, 3])
-@pytest.mark.parametrize("block", [2, 3, 4, 8, 16])
-@pytest.mark.parametrize("size", [(40, 50), (17, 33), (600, 34)])
-def test_blocks_are_found(
-    size: tuple[int, int], block: int, channels: int, *, nearest: bool
-) -> None:
-    images = redacted(Pixelate(block=block, nearest=nearest), noise(1, channels, *size))
-
-    assert find_block(as_picture(images[0])) == block
-
-
-def test_one_changed_pixel_is_no_grid() -> None:
-    pixels = as_picture(redacted(Pixelate(block=4), noise(1, 1, 40, 600))[0])
-    pixels[1, 590] ^= 1
-
-    assert find_block(pixels) is None
-
-
-def test_photographs_have_no_blocks() -> None:
-    assert find_block(as_picture(noise(3, 37, 41).numpy())) is None
-
-
-@pytest.mark.parametrize("shape", [(1, 1), (1, 1, 3), (9, 14), (3, 300, 3)])
-def test_one_value_is_taken_for_blocks_of_4(shape: tuple[int, ...]) -> None:
-    assert find_block(np.full(shape, 7, np.uint8)) == 4
-
-
-def test_edges_along_one_side_are_enough() -> None:
-    rows = np.repeat(np.arange(6, dtype=np.uint8), 5)
-
-    assert find_block(np.tile(rows[:, None], (1, 30))) == 5
-    assert find_block(np.tile(rows, (30, 1))) == 5
