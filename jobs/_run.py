@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from jobs._cluster import join_cluster
 from jobs._command import Progress, RunFlags, print_result, say
 from jobs._dry_run import no_inputs, tell_plan
-from jobs._verb import Finished, Job, Verb
+from jobs._verb import Finished, Job, Verb, summed_up
 from redaction_core.commits import PLAN_FILE, Run, ShardRef, remove_run
 from redaction_core.errors import UsageError
 from redaction_core.plan import PlannedInput, shards
@@ -81,7 +81,7 @@ def _finish(job: Job, run: Run, cluster: Cluster) -> Mapping[str, Any]:
         told = {"verb": job.verb, "note": job.note}
         return {name: value for name, value in run.summary().items() if name not in told}
     if job.last_pass is None:
-        finished = Finished(summary=_result(_sum_up(run)))
+        finished = Finished(summary=summed_up(run))
     else:
         finished = job.last_pass(run, cluster)
     summary = {"verb": job.verb, **finished.summary, "note": job.note}
@@ -187,24 +187,6 @@ class Cluster:
             job = self._job
             self._verb = job.on_cluster(job.shards) if job.on_cluster else job.shards
         return self._verb
-
-
-def _sum_up(run: Run) -> Totals:
-    """Add up the commits; what Ray returned counts for nothing."""
-    totals = Totals()
-    for commit in run.commits():
-        totals.add(Totals.of_json(commit.totals))
-    return totals
-
-
-def _result(totals: Totals) -> dict[str, Any]:
-    return {
-        "inputs": totals.inputs,
-        "ok": totals.inputs - totals.failed,
-        "failed": totals.failed,
-        "failures": dict(sorted(totals.failures.items())),
-        "means": {name: float(f"{mean:.6g}") for name, mean in totals.means().items()},
-    }
 
 
 def _versions(job: Job) -> dict[str, Any]:

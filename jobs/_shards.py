@@ -34,6 +34,7 @@ from redaction_core.commits import (
     read_commit,
     read_shard,
 )
+from redaction_core.commits.layout import companion_key
 from redaction_core.errors import (
     CheckpointError,
     Failure,
@@ -186,7 +187,7 @@ class ShardWorker:
             commit = commit_shard(store, shard, written)
             if commit == written:
                 # An attempt that died may have written what failed in the end.
-                store.delete(_strays(inputs, outcomes))
+                store.delete(_strays(inputs, outcomes, self._verb.companions))
         finally:
             # Only death leaves the mark; where storage is gone, one mark too many is harmless.
             with contextlib.suppress(StorageError):
@@ -238,7 +239,9 @@ class ShardWorker:
         return outcomes
 
 
-def _strays(inputs: Sequence[PlannedInput], outcomes: Sequence[Outcome]) -> Iterator[str]:
+def _strays(
+    inputs: Sequence[PlannedInput], outcomes: Sequence[Outcome], companions: Sequence[str]
+) -> Iterator[str]:
     """Name the images that must not be there, as their inputs failed; not what is not ours."""
     failed = {
         key
@@ -246,7 +249,10 @@ def _strays(inputs: Sequence[PlannedInput], outcomes: Sequence[Outcome]) -> Iter
         for key, failure in outcome.failed.items()
         if failure != Failure.OUTPUT_CONFLICT
     }
-    yield from (IMAGES + item.output for item in inputs if item.output and item.key in failed)
+    for item in inputs:
+        if item.output and item.key in failed:
+            yield IMAGES + item.output
+            yield from (companion_key(folder, item.output) for folder in companions)
 
 
 class _Apart:

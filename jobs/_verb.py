@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from redaction_core.commits import Layout
+from redaction_core.totals import Totals
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
@@ -16,7 +17,6 @@ if TYPE_CHECKING:
     from redaction_core.errors import InputError
     from redaction_core.plan import PlannedInput
     from redaction_core.storage import Store
-    from redaction_core.totals import Totals
 
 ESTIMATE = (
     "Results are statistical estimates made by a network, "
@@ -62,6 +62,8 @@ class Verb:
     """Called once a worker, with True where the worker has a GPU."""
     tables: Mapping[str, pa.Schema]
     """Folders of Parquet parts, and what is in them; a shard has a part where it has rows."""
+    companions: tuple[str, ...] = ()
+    """Folders with a PNG file an image, `companion_key`."""
     at_once: int = 1
     """Shards that a worker works on at the same time, for work that mostly waits."""
 
@@ -117,3 +119,17 @@ class Job:
     def outputs(self) -> Store:
         """Where the run lies."""
         return self.shards.output
+
+
+def summed_up(run: Run) -> dict[str, Any]:
+    """Add up the commits; what Ray returned counts for nothing."""
+    totals = Totals()
+    for commit in run.commits():
+        totals.add(Totals.of_json(commit.totals))
+    return {
+        "inputs": totals.inputs,
+        "ok": totals.inputs - totals.failed,
+        "failed": totals.failed,
+        "failures": dict(sorted(totals.failures.items())),
+        "means": {name: float(f"{mean:.6g}") for name, mean in totals.means().items()},
+    }

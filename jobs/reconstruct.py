@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -10,11 +10,13 @@ from jobs._command import RunFlags, run_command
 from redaction_core.errors import UsageError
 
 if TYPE_CHECKING:
+    from jobs._verb import Cluster, Finished
     from redaction_core.checkpoints import Model
+    from redaction_core.commits import Run
     from redaction_core.loading import Task
     from redaction_core.redaction import Redaction
 
-TRANSFORM_VERSION = 2
+TRANSFORM_VERSION = 3
 """Counts changes of the code that change the bytes of outputs from the same inputs."""
 
 
@@ -49,6 +51,11 @@ class Reconstruct(RunFlags):
     """The inputs are blurred by a Gaussian of this standard deviation in pixels, 0.5 to 8."""
     self_ensemble: bool = False
     """Fill the holes of the mirror image too, and take the mean: less error, twice the time."""
+    project: bool = False
+    """Put what the blocks fix back into results of enhancer-baseline; enhancer does so itself."""
+    uncertainty: bool = False
+    """Keep a map beside each result: uncertainty/NAME.png holds half the width of each pixel's 90 %
+    interval, in levels of 8 bits."""
     format: Literal["png", "webp", "jpeg"] = "png"
     """Format of the outputs; png and webp are lossless."""
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
@@ -63,15 +70,11 @@ class Reconstruct(RunFlags):
     def __post_init__(self) -> None:
         """Refuse values that make no sense; raises UsageError."""
         super().__post_init__()
-        if self.block_size != "auto":
-            _check_block("--block-size ", self.block_size)
-        if self.blur_sigma is not None:
-            _check_sigma("--blur-sigma ", self.blur_sigma)
-            if self.redact is not None or self.masks is not None:
-                raise UsageError(
-                    "--blur-sigma is for inputs that are blurred: "
-                    "leave it out with --redact and --masks"
-                )
+        if self.blur_sigma is not None and (self.redact is not None or self.masks is not None):
+            raise UsageError(
+                "--blur-sigma is for inputs that are blurred: "
+                "leave it out with --redact and --masks"
+            )
         if self.redact is not None and (self.masks is not None or self.originals is not None):
             raise UsageError(
                 "--redact takes the inputs as originals: leave out --masks, --originals"
@@ -91,21 +94,25 @@ def reconstruct(config: Reconstruct) -> int:
     from jobs._run import execute
     from jobs._verb import Job, Verb
     from redaction_core.checkpoints import load_model, shipped
+    from redaction_core.commits import Layout
     from redaction_core.images import SUFFIXES
     from redaction_core.inference import undoes_blur
     from redaction_core.loading import Task
     from redaction_core.plan import planned
-    from redaction_core.reconstruction import open_reconstruction
+    from redaction_core.reconstruction import UNCERTAINTY, open_reconstruction
     from redaction_core.redaction import parse
+    from redaction_core.report.assembly import BLIND, REPORT
     from redaction_core.schemas import METRICS
     from redaction_core.storage import open_store
+    from redaction_core.uncertainty import calibration_of
 
     redaction = parse(config.redact) if config.redact else None
     network = _choose_network(config, redaction)
     model = load_model(config.model or shipped(network), expected=network)
+    outputs = open_store(config.output)
     task = Task(
         inputs=open_store(config.input),
-        outputs=open_store(config.output),
+        outputs=outputs,
         network=network,
         # Absolute: workers may start in another folder.
         model=open_store(config.model).location if config.model else None,
@@ -116,6 +123,8 @@ def reconstruct(config: Reconstruct) -> int:
         nearest=config.block_value == "nearest",
         blur_sigma=config.blur_sigma,
         self_ensemble=config.self_ensemble,
+        project=config.project,
+        uncertainty=config.uncertainty,
         format=config.format,
         seed=config.seed,
         max_pixels=config.max_pixels,
@@ -127,9 +136,18 @@ def reconstruct(config: Reconstruct) -> int:
             f"the weights of {network} {place} were not trained for blur: "
             "name a --model that undoes blur"
         )
-    for companions in (task.originals, task.masks):
-        if companions is not None:
-            companions.check(to_read=True)
+    if config.uncertainty and calibration_of(model) is None:
+        place = config.model or "that come with the package"
+        raise UsageError(
+            f"--uncertainty: the weights of {network} {place} say nothing of how far they may be "
+            "off: leave it out, or name another --model"
+        )
+    for beside in (task.originals, task.masks):
+        if beside is not None:
+            beside.check(to_read=True)
+    companions = (UNCERTAINTY,) if config.uncertainty else ()
+    what_changes_bytes = _what_changes_bytes(config, task, model)
+    task = replace(task, description=_description(model, what_changes_bytes))
     open_work = partial(
         open_reconstruction,
         task=task,
@@ -140,46 +158,62 @@ def reconstruct(config: Reconstruct) -> int:
         verb="reconstruct",
         source=task.inputs.location,
         listed=lambda earlier: planned(task.inputs.list(), SUFFIXES[config.format], earlier),
-        config=_what_changes_bytes(config, task, model),
-        shards=Verb(output=task.outputs, open_work=open_work, tables={"metrics": METRICS}),
+        config=what_changes_bytes,
+        shards=Verb(
+            output=outputs,
+            open_work=open_work,
+            tables={"metrics": METRICS},
+            companions=companions,
+        ),
         guess_s=lambda: open_work(False).seconds_of_one(),  # noqa: FBT003 - on the CPU
+        layout=Layout(extras=(REPORT, BLIND), companions=companions),
+        last_pass=partial(_last_pass, task),
     )
     return execute(job, config)
 
 
-def _check_block(flag: str, block: int) -> None:
-    from redaction_core.models.enhancer import MAX_BLOCK
-
-    if not 2 <= block <= MAX_BLOCK:  # noqa: PLR2004 - a pixel is no block
-        raise UsageError(f"{flag}{block}: blocks have 2 to {MAX_BLOCK} pixels a side")
-
-
-def _check_sigma(flag: str, sigma: float) -> None:
-    from redaction_core.models.enhancer import SIGMAS
-
-    least, most = SIGMAS
-    # Written so that "nan" does not pass.
-    if not least <= sigma <= most:
-        raise UsageError(f"{flag}{sigma:g}: blur has a sigma of {least:g} to {most:g} pixels")
-
-
 def _choose_network(config: Reconstruct, redaction: Redaction | None) -> str:
+    from redaction_core.loading import refuse_beyond_reach
     from redaction_core.models import FILLS_HOLES
     from redaction_core.redaction import Blur, Hiding, Pixelate
 
-    if isinstance(redaction, Blur):
-        _check_sigma("--redact blur:", redaction.sigma)
-    if isinstance(redaction, Pixelate):
-        _check_block("--redact pixelate:", redaction.block)
+    if redaction is not None:
+        refuse_beyond_reach("--redact ", redaction)
+    if config.block_size != "auto":
+        refuse_beyond_reach("--block-size: ", Pixelate(block=config.block_size))
+    if config.blur_sigma is not None:
+        refuse_beyond_reach("--blur-sigma: ", Blur(sigma=config.blur_sigma))
     holes = config.masks is not None or isinstance(redaction, Hiding)
     network = config.network or ("redacto" if holes else "enhancer")
     if holes != (network in FILLS_HOLES):
         does = "fills hidden pixels: give --masks, or --redact box:..."
         undoes = "undoes pixelation and blur: leave out --masks, box:, freeform: and pixels:"
         raise UsageError(f"--network {network} {undoes if holes else does}")
+    if config.project and network != "enhancer-baseline":
+        raise UsageError("--project is for enhancer-baseline: leave it out")
     if config.self_ensemble and not holes:
         raise UsageError("--self-ensemble is for hidden pixels: leave it out")
     return network
+
+
+def _description(model: Model, what_changes_bytes: dict[str, Any]) -> str:
+    """Say in each result what made it, and what it is not."""
+    from importlib.metadata import version
+
+    from jobs._verb import ESTIMATE
+    from redaction_core.plan import fingerprint
+
+    config = fingerprint({"verb": "reconstruct", "config": what_changes_bytes})
+    made_by = f"redaction-audit {version('redaction-audit')}"
+    return f"{ESTIMATE} {made_by}, model {model.sha256}, config {config}"
+
+
+def _last_pass(task: Task, run: Run, cluster: Cluster) -> Finished:
+    from jobs._verb import ESTIMATE, Finished, summed_up
+    from redaction_core.report.assembly import write_report
+
+    write_report(task, run, cluster.map, ESTIMATE)
+    return Finished(summary=summed_up(run))
 
 
 def _what_changes_bytes(config: Reconstruct, task: Task, model: Model) -> dict[str, Any]:
@@ -195,6 +229,8 @@ def _what_changes_bytes(config: Reconstruct, task: Task, model: Model) -> dict[s
         "block_value": config.block_value,
         "blur_sigma": config.blur_sigma,
         "self_ensemble": config.self_ensemble,
+        "project": config.project,
+        "uncertainty": config.uncertainty,
         "format": config.format,
         "precision": config.precision,
         "seed": config.seed,

@@ -31,6 +31,11 @@ def round_key(number: int) -> str:
     return f"plan-{number:04d}.json" if number else PLAN_FILE
 
 
+def companion_key(folder: str, output: str) -> str:
+    """Name the PNG file that belongs to an output; no two outputs share one."""
+    return f"{folder}/{output}" if output.endswith(".png") else f"{folder}/{output}.png"
+
+
 def attempt_number(key: str) -> int:
     """Read the number of an attempt from the name of its mark; 0 for a name that is not ours."""
     found = _ATTEMPT.fullmatch(key)

@@ -1,6 +1,6 @@
 """What --overwrite removes: all that a run wrote, and nothing else."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from redaction_core.commits.layout import (
     ATTEMPTS,
@@ -10,6 +10,7 @@ from redaction_core.commits.layout import (
     PLAN,
     SUCCESS,
     attempt_number,
+    companion_key,
     is_mark,
     is_plan_part,
     shard_of_part,
@@ -35,7 +36,7 @@ def remove_run(store: Store) -> bool:
     store.delete([SUCCESS, layout.summary, INFO, *layout.extras])
     for each in rounds:
         for shard in each.shards():
-            _remove_shard(store, shard)
+            _remove_shard(store, shard, layout.companions)
     count = sum(len(each.parts) for each in rounds)
     for table in layout.tables:
         _remove(store, f"{table}/", lambda key: shard_of_part(key) in range(count))
@@ -48,7 +49,7 @@ def remove_run(store: Store) -> bool:
     return True
 
 
-def _remove_shard(store: Store, shard: ShardRef) -> None:
+def _remove_shard(store: Store, shard: ShardRef, companions: Sequence[str]) -> None:
     try:
         inputs = read_shard(store, shard)
     except StorageError:
@@ -58,8 +59,10 @@ def _remove_shard(store: Store, shard: ShardRef) -> None:
     commit = read_commit(store, shard)
     kept = set(commit.unwritten) if commit else set()
     store.delete([commit_key(shard)])
-    outputs = (item.output for item in inputs if item.output and item.output not in kept)
+    outputs = [item.output for item in inputs if item.output and item.output not in kept]
     store.delete(IMAGES + output for output in outputs)
+    for folder in companions:
+        store.delete(companion_key(folder, output) for output in outputs)
     store.delete(commit.parts if commit else ())
 
 

@@ -18,6 +18,8 @@ class Layout:
 
     tables: tuple[str, ...] = ("metrics",)
     """Folders of Parquet parts."""
+    companions: tuple[str, ...] = ()
+    """Folders with a PNG file an image each, `companion_key`."""
     summary: str = SUMMARY
     extras: tuple[str, ...] = ()
     """Files that the end of the run writes, besides summary and run.json."""

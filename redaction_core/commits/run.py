@@ -16,6 +16,7 @@ from redaction_core.commits.layout import (
     IMAGES,
     INFO,
     PLAN,
+    PLAN_FILE,
     SUCCESS,
     attempt_number,
     json_bytes,
@@ -101,6 +102,18 @@ class Run:
             self._read_rounds()  # another driver may have planned since, and begun
             if not self.rounds:
                 raise UsageError(f"{store.location} has {stands} but no plan.json: {ELSEWHERE}")
+
+    @classmethod
+    def read(cls, store: Store) -> "Run":
+        """Read the run that an output holds, whatever it is.
+
+        Raises:
+            UsageError: there is none, or its plan is damaged.
+        """
+        first = read_round(store, 0)
+        if first is None:
+            raise UsageError(f"{store.location} holds no run: there is no {PLAN_FILE}")
+        return cls(store, first.verb, first.config, layout=first.layout)
 
     @property
     def plan_ids(self) -> list[str]:
@@ -299,9 +312,10 @@ class Run:
 
     def _in_the_way(self) -> str | None:
         """Name what stands where this run will write, and is not of a run."""
-        for table in dict.fromkeys((IMAGES.rstrip("/"), *self.layout.tables)):
-            if next(iter(self.store.list(f"{table}/", missing_ok=True)), None) is not None:
-                return f"files in {table}/"
+        folders = (IMAGES.rstrip("/"), *self.layout.tables, *self.layout.companions)
+        for folder in dict.fromkeys(folders):
+            if next(iter(self.store.list(f"{folder}/", missing_ok=True)), None) is not None:
+                return f"files in {folder}/"
         files = (self.layout.summary, INFO, SUCCESS, *self.layout.extras)
         return next((key for key in files if self.store.exists(key)), None)
 
