@@ -25,10 +25,14 @@ _Item = TypeVar("_Item")
 LEARNT_BELOW = 28
 
 
+def identity(name: str) -> str:
+    """Give who is on the face of a file: its name without the number."""
+    return re.sub(r"_\d+(\.jpg)?$", "", Path(name).name)
+
+
 def is_learnt_from(name: str) -> bool:
-    """Split the faces by a hash of the identity, which is the name without its number."""
-    stem = re.sub(r"_\d+\.jpg$", "", Path(name).name)
-    return int(hashlib.sha256(stem.encode()).hexdigest(), 16) % 100 < LEARNT_BELOW
+    """Split the faces by a hash of the identity."""
+    return int(hashlib.sha256(identity(name).encode()).hexdigest(), 16) % 100 < LEARNT_BELOW
 
 
 def _faces(data: Path, chosen: Callable[[str], bool]) -> Iterator[tuple[str, Image.Image]]:
@@ -40,9 +44,9 @@ def _faces(data: Path, chosen: Callable[[str], bool]) -> Iterator[tuple[str, Ima
                 yield Path(member.name).stem, Image.open(stream).convert("L")
 
 
-def learnt_faces(data: Path) -> Pixels:
-    """Faces to learn from, (N, 350, 350)."""
-    return np.stack([np.asarray(face) for _, face in _faces(data, is_learnt_from)])
+def learnt_faces(data: Path) -> list[tuple[str, Image.Image]]:
+    """Name and gray picture, 350x350, of the faces to learn from."""
+    return list(_faces(data, is_learnt_from))
 
 
 def held_out_faces(data: Path) -> list[tuple[str, Image.Image]]:
