@@ -8,7 +8,7 @@ import sys
 import time
 from collections import Counter
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, TextIO, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, TextIO, TypeVar
 
 from redaction_core.errors import RedactionCoreError, UsageError
 
@@ -57,6 +57,26 @@ class RunFlags:
             raise UsageError("--cpus-per-worker is above 0, and --gpus-per-worker not below")
         if self.extend and self.overwrite:
             raise UsageError("--extend goes on with a run, --overwrite replaces it: choose one")
+
+
+@dataclass(frozen=True, kw_only=True)
+class NetworkFlags(RunFlags):
+    """Flags that every verb has whose workers decode images and run networks on them."""
+
+    precision: Literal["auto", "float32", "bfloat16"] = "auto"
+    """What networks compute in; auto: bfloat16 where the device gains from it."""
+    seed: int = 0
+    """Seed of random places."""
+    max_pixels: int = 2**27
+    """Larger images are refused before they are decoded."""
+    max_bytes: int = 2**29
+    """Larger files are refused."""
+
+    def __post_init__(self) -> None:
+        """Refuse values that make no sense; raises UsageError."""
+        super().__post_init__()
+        if min(self.max_pixels, self.max_bytes) < 1:
+            raise UsageError("--max-pixels and --max-bytes are at least 1")
 
 
 _INTERRUPTED = 130

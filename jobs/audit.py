@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
-from jobs._command import RunFlags, run_command
+from jobs._command import NetworkFlags, run_command
 from redaction_core.errors import UsageError
 
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ DEFAULT_GRID = (
 
 
 @dataclass(frozen=True, kw_only=True)
-class Audit(RunFlags):
+class Audit(NetworkFlags):
     """Redact clean images in many ways, bring them back, and say how strong each redaction is.
 
     The output holds report.html, audit.json, strength.png and a row an image and redaction in
@@ -52,14 +52,6 @@ class Audit(RunFlags):
     """Model directory for pixelation and blur; default: the weights that come with the package."""
     redacto: str | None = None
     """Model directory for hidden pixels; default: the weights that come with the package."""
-    precision: Literal["auto", "float32", "bfloat16"] = "auto"
-    """What the networks compute in; auto: bfloat16 where the device gains from it."""
-    seed: int = 0
-    """Seed of random places."""
-    max_pixels: int = 2**27
-    """Larger images are refused before they are decoded."""
-    max_bytes: int = 2**29
-    """Larger files are refused."""
 
     def __post_init__(self) -> None:
         """Refuse values that make no sense; raises UsageError."""
@@ -70,8 +62,6 @@ class Audit(RunFlags):
             raise UsageError("--identify takes groups for people: name them with --group-by")
         if self.matcher is not None and not self.identify:
             raise UsageError("--matcher is for --identify")
-        if min(self.max_pixels, self.max_bytes) < 1:
-            raise UsageError("--max-pixels and --max-bytes are at least 1")
 
 
 def audit(config: Audit) -> int:

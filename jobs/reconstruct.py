@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
 
-from jobs._command import RunFlags, run_command
+from jobs._command import NetworkFlags, run_command
 from redaction_core.errors import UsageError
 
 if TYPE_CHECKING:
@@ -22,7 +22,7 @@ _PLACES = ("input", "originals", "masks")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Reconstruct(RunFlags):
+class Reconstruct(NetworkFlags):
     """Reconstruct redacted images, measure the errors, and write both to the output.
 
     A result is a statistical estimate, not evidence of who or what was in the picture. Locations
@@ -59,14 +59,6 @@ class Reconstruct(RunFlags):
     interval, in levels of 8 bits."""
     format: Literal["png", "webp", "jpeg"] = "png"
     """Format of the outputs; png and webp are lossless."""
-    precision: Literal["auto", "float32", "bfloat16"] = "auto"
-    """What the network computes in; auto: bfloat16 where the device gains from it."""
-    seed: int = 0
-    """Seed of random places."""
-    max_pixels: int = 2**27
-    """Larger images are refused before they are decoded."""
-    max_bytes: int = 2**29
-    """Larger files are refused."""
 
     def __post_init__(self) -> None:
         """Refuse values that make no sense; raises UsageError."""
@@ -86,8 +78,6 @@ class Reconstruct(RunFlags):
                 "--block-size and --block-value are for inputs that are pixelated: "
                 "leave them out with --redact, --masks and --blur-sigma"
             )
-        if min(self.max_pixels, self.max_bytes) < 1:
-            raise UsageError("--max-pixels and --max-bytes are at least 1")
 
 
 def reconstruct(config: Reconstruct) -> int:

@@ -10,7 +10,6 @@ the rest is taken for it. Exits with 1 where a figure misses its mark.
 
 from __future__ import annotations
 
-import io
 import sys
 from collections import Counter
 
@@ -19,6 +18,7 @@ import numpy.typing as npt
 from PIL import Image
 
 from redaction_core.mosaic import find_mosaic
+from tests.blocks import jpeg, pixelated
 from tests.evaluation.independent import Pixels, Verdicts, options, print_table
 from tests.evaluation.research_data import held_out_faces, photos, some
 
@@ -28,24 +28,6 @@ LEAST_CLEAN, LEAST_JPEG, MOST_ALARMS = 0.99, 0.95, 0.01
 STATED = (2, 3)
 """Blocks of which, after JPEG, a figure is stated and no more; so are blocks on JPEG's own grid."""
 JPEG_GRID = 8
-
-
-def pixelated(image: Pixels, block: int, top: int, left: int) -> Pixels:
-    """Every block becomes its mean; the first ones are cut off."""
-    result = image.copy()
-    height, width = image.shape[:2]
-    for y in range(top - block if top else 0, height, block):
-        for x in range(left - block if left else 0, width, block):
-            piece = np.s_[max(0, y) : y + block, max(0, x) : x + block]
-            result[piece] = np.rint(image[piece].mean((0, 1)))
-    return result
-
-
-def jpeg(image: Pixels, quality: int) -> Pixels:
-    """Write and read as JPEG."""
-    buffer = io.BytesIO()
-    Image.fromarray(image).save(buffer, "jpeg", quality=quality)
-    return np.asarray(Image.open(buffer))
 
 
 def find_all(images: list[Pixels], rng: np.random.Generator, verdicts: Verdicts) -> None:

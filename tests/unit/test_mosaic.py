@@ -1,7 +1,5 @@
 """Blocks found without being told: size, offset, after JPEG, of a part alone, and none at all."""
 
-import io
-
 import numpy as np
 import numpy.typing as npt
 import pytest
@@ -9,28 +7,12 @@ import skimage.data
 from PIL import Image
 
 from redaction_core.mosaic import Mosaic, find_mosaic
+from tests.blocks import jpeg, pixelated
 
 Pixels = npt.NDArray[np.uint8]
 
 PHOTO: Pixels = skimage.data.astronaut()[:256, 128:384]
 GRAY: Pixels = np.asarray(Image.fromarray(PHOTO).convert("L"))
-
-
-def pixelated(image: Pixels, block: int, top: int = 0, left: int = 0) -> Pixels:
-    """By loops, as the code under test does not."""
-    result = image.copy()
-    for y in range(top - block, image.shape[0], block):
-        for x in range(left - block, image.shape[1], block):
-            piece = np.s_[max(0, y) : max(0, y + block), max(0, x) : max(0, x + block)]
-            if image[piece].size:
-                result[piece] = np.rint(image[piece].mean((0, 1)))
-    return result
-
-
-def jpeg(image: Pixels, quality: int) -> Pixels:
-    buffer = io.BytesIO()
-    Image.fromarray(image).save(buffer, "jpeg", quality=quality)
-    return np.asarray(Image.open(buffer))
 
 
 @pytest.mark.parametrize("image", [PHOTO, GRAY], ids=["colour", "gray"])
