@@ -52,7 +52,7 @@ class Cluster:
 def cluster() -> Iterator[Cluster]:
     # Sockets lie in this folder: pytest's own is too deep for their names.
     folder = Path(tempfile.mkdtemp(prefix="ray-"))
-    dashboard, client = free_ports(2)
+    gcs, dashboard, client = free_ports(3)
     scripts = os.pathsep.join((str(RAY.parent), os.environ.get("PATH", "")))
     # A token of its own: without one, Ray takes the one in the home folder, or asks for none.
     token = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
@@ -60,7 +60,8 @@ def cluster() -> Iterator[Cluster]:
     environment.pop("RAY_ADDRESS", None)
     command = [RAY, "start", "--head", "--block", "--disable-usage-stats", "--num-cpus=2"]
     ports = {
-        "port": 0,
+        # Named, all three: of those it picks itself Ray may pick one that it was given for another.
+        "port": gcs,
         "dashboard-port": dashboard,
         "ray-client-server-port": client,
         "dashboard-agent-listen-port": 0,
