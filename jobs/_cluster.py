@@ -23,10 +23,15 @@ def join_cluster() -> None:
     """
     _prepare()
     import ray
+    from ray.job_config import JobConfig
 
     if ray.is_initialized():
         return
     quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
+    told = JobConfig()
+    # Lines of JSON, with job, machine and worker, in the logs of the workers alone.
+    told.set_py_logging_config(ray.LoggingConfig(encoding="JSON"))
+    quiet["job_config"] = told
     context: Any  # Ray declares the base class alone
     if joins_a_cluster():
         address = os.environ["RAY_ADDRESS"]

@@ -116,11 +116,11 @@ def audit(config: Audit) -> int:
         threads=max(1, int(config.cpus_per_worker)),
     )
     job = Job(
-        verb="audit",
         source=task.task.inputs.location,
         listed=lambda earlier: planned(task.task.inputs.list(), "", earlier),
         config=_what_changes_bytes(config, task),
         shards=Verb(
+            name="audit",
             output=outputs,
             open_work=open_work,
             tables={TABLE: schemas.AUDIT, EMBEDDINGS: schemas.EMBEDDINGS},
