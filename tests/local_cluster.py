@@ -64,10 +64,12 @@ class LocalCluster:
         command += [f"--object-store-memory={100 * 2**20}", "--node-ip-address=127.0.0.1"]
         command += ["--min-worker-port=0", "--max-worker-port=0"]
         command += ["--dashboard-agent-listen-port=0", f"--metrics-export-port={metrics}"]
+        # Of its own, as on a machine of its own: nodes would unpack uploads under each other's feet.
+        command += [f"--temp-dir={self.temp_dir(number)}"]
         if number:
             command += [f"--address=127.0.0.1:{self._gcs}"]
         else:
-            command += ["--head", f"--port={self._gcs}", f"--temp-dir={self.folder}"]
+            command += ["--head", f"--port={self._gcs}"]
             command += [f"--ray-client-server-port={self._client}"]
             command += [f"--include-dashboard={self._dashboard is not None}"]
             command += [f"--dashboard-port={self._dashboard}"] * (self._dashboard is not None)
@@ -90,6 +92,10 @@ class LocalCluster:
         if not number and self._dashboard is not None:
             wait_until(self._answers)
         return number
+
+    def temp_dir(self, number: int) -> Path:
+        """Give the folder where a node keeps its files."""
+        return self.folder / str(number)
 
     def _answers(self) -> bool:
         try:
