@@ -64,7 +64,7 @@ class LocalCluster:
         command += [f"--object-store-memory={100 * 2**20}", "--node-ip-address=127.0.0.1"]
         command += ["--min-worker-port=0", "--max-worker-port=0"]
         command += ["--dashboard-agent-listen-port=0", f"--metrics-export-port={metrics}"]
-        # Of its own, as on a machine of its own: nodes would unpack uploads under each other's feet.
+        # As on a machine of its own: nodes would unpack uploads under each other's feet.
         command += [f"--temp-dir={self.temp_dir(number)}"]
         if number:
             command += [f"--address=127.0.0.1:{self._gcs}"]
