@@ -30,7 +30,7 @@ REPEATS, EPOCHS = 25, 16
 
 
 class LocalCluster:
-    """Ray nodes of one core each, every one a process group of its own on this machine."""
+    """Ray nodes of a core or more, every one a process group of its own on this machine."""
 
     def __init__(self, folder: Path, environment: Mapping[str, str]) -> None:
         """Take what is to be in the environment of all workers."""
@@ -48,9 +48,9 @@ class LocalCluster:
             "RAY_USAGE_STATS_ENABLED": "0",
         }
 
-    def add(self) -> int:
+    def add(self, cpus: int = 1) -> int:
         """Start a node, the first as the head; gives its number."""
-        command = [str(RAY), "start", "--block", "--disable-usage-stats", "--num-cpus=1"]
+        command = [str(RAY), "start", "--block", "--disable-usage-stats", f"--num-cpus={cpus}"]
         command += [f"--object-store-memory={100 * 2**20}", "--node-ip-address=127.0.0.1"]
         command += ["--min-worker-port=0", "--max-worker-port=0"]
         if self._nodes:
