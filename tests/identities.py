@@ -4,6 +4,7 @@ import json
 import uuid
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from string import Template
 from typing import Any, Self
@@ -56,14 +57,16 @@ class Identity:
             "AWS_SECRET_ACCESS_KEY": self.secret,
         }
 
-    def revoke(self) -> None:
-        """Take the key away: requests signed with it are refused from now on."""
-        self.iam("delete_access_key", AccessKeyId=self.key)
-
-    def renew(self) -> None:
-        """Make a new key; the old one stays until it is revoked."""
+    def renew(self) -> str:
+        """Make a new key, and give the old one, which stays until it is revoked."""
+        old = self.key
         made = self.iam("create_access_key")["AccessKey"]
         self.key, self.secret = made["AccessKeyId"], made["SecretAccessKey"]
+        return old
+
+    def revoke(self, key: str) -> None:
+        """Take a key away: requests signed with it are refused from now on."""
+        self.iam("delete_access_key", AccessKeyId=key)
 
     def iam(self, action: str, **values: str) -> dict[str, Any]:
         """Ask the server's IAM API, as its root."""
@@ -79,3 +82,46 @@ class Identity:
         finally:
             client.close()
         return found
+
+
+class Profile:
+    """An AWS profile whose credentials a process gives: those of whom it is told to be.
+
+    botocore asks the process again before they expire, and where our stores open anew.
+    """
+
+    def __init__(self, folder: Path, server: EmbeddedS3) -> None:
+        """Take an empty folder for the configuration."""
+        self._folder = folder
+        process = folder / "process"
+        process.write_text(f"#!/bin/sh\necho asked >> {folder}/asked\ncat {folder}/current\n")
+        process.chmod(0o700)
+        (folder / "config").write_text(f"[default]\ncredential_process = {process}\n")
+        self.environment = {
+            "AWS_ENDPOINT_URL": server.endpoint,
+            "AWS_REGION": "us-east-1",
+            "AWS_CONFIG_FILE": str(folder / "config"),
+            "AWS_SHARED_CREDENTIALS_FILE": str(folder / "none"),
+        }
+
+    @property
+    def asked(self) -> int:
+        """How often the process was asked."""
+        return len((self._folder / "asked").read_text().splitlines())
+
+    def be(self, identity: Identity, *, for_s: float = 3600) -> None:
+        """Give the key that an identity has now, as one that expires after a time."""
+        ends = datetime.now(UTC) + timedelta(seconds=for_s)
+        given = {
+            "Version": 1,
+            "AccessKeyId": identity.key,
+            "SecretAccessKey": identity.secret,
+            "Expiration": ends.isoformat(),
+        }
+        # At once: the process may be asked at any moment.
+        (self._folder / "next").write_text(json.dumps(given))
+        (self._folder / "next").replace(self._folder / "current")
+
+    def fail(self, reason: str) -> None:
+        """Have the process fail from now on."""
+        (self._folder / "process").write_text(f"#!/bin/sh\necho '{reason}' >&2\nexit 1\n")

@@ -1,5 +1,6 @@
 """The two clients of one bucket, and whose credentials they use."""
 
+import logging
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, Final, Self
@@ -21,6 +22,9 @@ _KEPT: Final = timedelta(minutes=5, seconds=30)
 boto3 hands out nothing that ends within 10 minutes. With the 30 that obstore's provider assumes,
 the credentials of a role would be used long after their end.
 """
+
+# A renewal that fails is tried again, and told where it ends a request: not here, with its trace.
+logging.getLogger("botocore.credentials").setLevel(logging.ERROR)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -15,8 +15,13 @@ from redaction_core.errors import (
     StorageError,
 )
 
-FOREIGN: Final = (exceptions.BaseError, BotoCoreError, ClientError, OSError, ValueError)
-"""All that the libraries raise: obstore also raises FileNotFoundError and ValueError."""
+FOREIGN: Final = (
+    *(exceptions.BaseError, BotoCoreError, ClientError),
+    *(OSError, ValueError, RuntimeError),
+)
+"""All that the libraries raise: obstore also raises FileNotFoundError and ValueError, botocore lets
+pass what a credential_process comes to, and has a RuntimeError for renewed ones that have expired.
+"""
 
 MISSING: Final = (FileNotFoundError, exceptions.NotFoundError)
 """How obstore says that there is no such object (or no such bucket)."""
@@ -110,7 +115,8 @@ def translated(error: Exception, verb: str, where: str) -> RedactionCoreError:
     code = _code(error)
     if code == "NoSuchBucket":
         return StorageError(f"cannot {verb} {where}: there is no such bucket; create it first")
-    if isinstance(error, MISSING) or code == "KeyTooLongError":
+    of_a_process = isinstance(error, OSError) and error.errno is not None
+    if (isinstance(error, MISSING) and not of_a_process) or code == "KeyTooLongError":
         return ObjectMissingError(f"no such object: {where}")
     if code == "InvalidObjectState":
         return InputError(Failure.UNREADABLE, "the object is archived; restore it first")
@@ -128,7 +134,7 @@ def translated(error: Exception, verb: str, where: str) -> RedactionCoreError:
         why, advice = "no credentials were found", _CREDENTIALS
     elif "endpoint" in text.lower() or "Port" in text:  # the text may hold a password
         why, advice = "the endpoint is no http:// or https:// address", _SERVER
-    elif isinstance(error, BotoCoreError):
+    elif of_a_process or isinstance(error, (BotoCoreError, RuntimeError)):
         why, advice = " ".join(text.split()), _CREDENTIALS
     else:
         why, advice = " ".join(text.split()), _SERVER

@@ -66,11 +66,12 @@ class Job:
 
 JOBS = {
     "ingest": Job(
-        module=ingest, input="--images", output="set", flags=(*ONE, "--size", "32", "--val-fraction", "0.3")
+        module=ingest,
+        input="--images",
+        output="set",
+        flags=(*ONE, "--size", "32", "--val-fraction", "0.3"),
     ),
-    "train": Job(
-        module=train, input="--data", output="model", flags=TINY, remove=remove_training
-    ),
+    "train": Job(module=train, input="--data", output="model", flags=TINY, remove=remove_training),
     "reconstruct": Job(
         module=reconstruct,
         input="--input",
@@ -137,9 +138,11 @@ def walk(s3_server: EmbeddedS3, tmp_path_factory: pytest.TempPathFactory) -> Ite
         for name, job in JOBS.items():
             document = policy(name, job.places(root), without=["Overwrite"])
             walk.identities[name] = Identity.create(s3_server, document)
-            import time; t=time.time()
+            import time
+
+            t = time.time()
             walk.ended[name] = walk.run(name, *job.arguments(root))
-            print(name, time.time()-t, file=sys.__stderr__)
+            print(name, time.time() - t, file=sys.__stderr__)
         yield walk
 
 
@@ -281,9 +284,11 @@ def test_overwriting_takes_a_statement_more(name: str, walk: Walk) -> None:
         Identity.create(walk.server, policy(name, places, without=without))
         for without in (["Overwrite"], [])
     )
-    with acting(less.environment):
-        with pytest.raises(StorageError, match="cannot delete from .*: AccessDenied; check the cr"):
-            job.remove(open_store(copy))
+    refusal = pytest.raises(
+        StorageError, match=r"cannot delete from .*: AccessDenied; check the cr"
+    )
+    with acting(less.environment), refusal:
+        job.remove(open_store(copy))
     with acting(whole.environment):
         job.remove(open_store(copy))
         left = [entry.key for entry in open_store(copy).list()]
