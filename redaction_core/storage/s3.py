@@ -11,21 +11,16 @@ import os
 import random
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from datetime import timedelta
 from itertools import islice
+from threading import Lock
 from typing import TYPE_CHECKING, Any, BinaryIO, Final, TypeVar
-from urllib.parse import urlsplit
 
-import boto3
 import obstore
-from botocore.config import Config
-from botocore.exceptions import ClientError
 from obstore import exceptions
-from obstore.auth.boto3 import Boto3CredentialProvider
-from obstore.store import S3Store as Objects
 
 from redaction_core.errors import Failure, InputError, UsageError
 from redaction_core.storage.order import in_key_order
+from redaction_core.storage.s3_clients import Clients
 from redaction_core.storage.s3_faults import (
     FOREIGN,
     MISSING,
@@ -33,6 +28,7 @@ from redaction_core.storage.s3_faults import (
     is_missing_bucket,
     is_too_long,
     is_transient,
+    may_be_stale,
     translated,
 )
 from redaction_core.storage.store import (
@@ -47,16 +43,13 @@ from redaction_core.storage.store import (
 if TYPE_CHECKING:
     from _typeshed import WriteableBuffer
     from obstore import GetOptions
+    from obstore.store import S3Store as Objects
 
 _RETRY_VARIABLE: Final = "REDACTION_STORAGE_RETRY_S"
 _RETRY_S: Final = 60.0
 _LONGEST_PAUSE_S: Final = 5.0
 _READ_AHEAD_BYTES: Final = 2**21
 _DELETE_AT_ONCE: Final = 1000  # the most that S3 takes in one request
-_CONFIG: Final = Config(
-    retries={"total_max_attempts": 1},  # one policy for all requests: ours
-    s3={"addressing_style": "path"},  # a server of one's own has no host name for each bucket
-)
 _T = TypeVar("_T")
 _LOG: Final = logging.getLogger(__name__)
 
@@ -65,7 +58,8 @@ class S3Store(Store):
     """Objects below one prefix of one bucket.
 
     What is transient (no connection, 5xx, throttling) is tried again for a minute, or for the
-    seconds of the environment variable REDACTION_STORAGE_RETRY_S.
+    seconds of the environment variable REDACTION_STORAGE_RETRY_S. Where credentials are refused
+    as expired or unknown, they are looked for again, once a request.
     """
 
     in_flight = 8
@@ -81,42 +75,25 @@ class S3Store(Store):
         self._base = prefix and prefix + "/"
         self._where = self.location
         self._retry_s = _retry_seconds()
+        self._renewing = Lock()
+        self._clients = self._open()
+        self._where += f" at {self._clients.host}"
+
+    @property
+    def _objects(self) -> "Objects":
+        return self._clients.objects
+
+    def _open(self) -> Clients:
         try:
-            session = boto3.Session()
-            self._client = session.client("s3", config=_CONFIG)
-            endpoint: str = self._client.meta.endpoint_url
-            host = urlsplit(endpoint)
-            self._where += f" at {host.hostname}" + (f":{host.port}" if host.port else "")
-            self._objects = Objects(
-                bucket,
-                credential_provider=Boto3CredentialProvider(session),
-                client_options={
-                    "allow_http": host.scheme == "http",
-                    "connect_timeout": timedelta(seconds=5),
-                    "timeout": timedelta(seconds=120),
-                },
-                retry_config={"max_retries": 0},  # as in _CONFIG
-                **self._place(endpoint),
-            )
+            return Clients.open(self._bucket)
         except FOREIGN as error:
             raise translated(error, "open", self._where) from error
 
-    def _place(self, endpoint: str) -> dict[str, Any]:
-        """Say where the bucket is; boto3 follows redirects between regions, obstore does not."""
-        region = self._client.meta.region_name
-        if not _on_aws(endpoint):
-            return {
-                "region": region or "us-east-1",
-                "endpoint": endpoint,
-                "aws_endpoint_url_s3": endpoint,
-                "virtual_hosted_style_request": False,
-            }
-        try:
-            found = self._client.head_bucket(Bucket=self._bucket)
-        except ClientError as error:  # denied to those who may not list; 404 is told when used
-            headers = error.response.get("ResponseMetadata", {}).get("HTTPHeaders", {})
-            return {"region": headers.get("x-amz-bucket-region", region)}
-        return {"region": found.get("BucketRegion", region)}
+    def _renew(self, refused: Clients) -> None:
+        """Look for credentials once more, unless another thread just did."""
+        with self._renewing:
+            if self._clients is refused:
+                self._clients = self._open()
 
     def list(self, prefix: str = "", *, missing_ok: bool = False) -> Iterator[Entry]:
         """See `Store.list`."""
@@ -126,7 +103,7 @@ class S3Store(Store):
     def _listed(self, prefix: str) -> Iterator[Entry]:
         request = {"Bucket": self._bucket, "Prefix": self._base + prefix}
         while True:
-            page = self._tried("list", "", lambda: self._client.list_objects_v2(**request))
+            page = self._tried("list", "", lambda: self._clients.boto.list_objects_v2(**request))
             for item in page.get("Contents", ()):
                 key = item["Key"].removeprefix(self._base)
                 if not key.endswith("/") and key:
@@ -242,7 +219,9 @@ class S3Store(Store):
 
     def check(self, *, to_read: bool = False) -> None:  # noqa: ARG002 - the same question
         """See `Store.check`."""
-        self._tried("reach", "", lambda: self._client.head_bucket(Bucket=self._bucket))
+        # HeadBucket names no prefix: it is denied to those who may list one alone.
+        request = {"Bucket": self._bucket, "Prefix": self._base, "MaxKeys": 1}
+        self._tried("reach", "", lambda: self._clients.boto.list_objects_v2(**request))
 
     def _path(self, key: str) -> str:
         return self._base + checked_key(key)
@@ -250,11 +229,16 @@ class S3Store(Store):
     def _tried(self, verb: str, key: str, request: Callable[[], _T]) -> _T:
         """Try a request until it succeeds, fails for good, or time is up."""
         end = time.monotonic() + self._retry_s
-        pause_s, told = 0.1, False
+        pause_s, told, renewed = 0.1, False, False
         while True:
+            clients = self._clients
             try:
                 return request()
             except FOREIGN as error:
+                if not renewed and may_be_stale(error):
+                    self._renew(clients)
+                    renewed = True
+                    continue
                 if not is_transient(error) or time.monotonic() >= end:
                     if not key and is_missing_bucket(error):
                         raise UsageError(f"no such bucket: {self._where}") from error
@@ -313,11 +297,6 @@ def _retry_seconds() -> float:
     if not 0 <= seconds < math.inf:
         raise UsageError(f"{_RETRY_VARIABLE}={text}: write seconds, such as {_RETRY_S:g}")
     return seconds
-
-
-def _on_aws(endpoint: str) -> bool:
-    host = urlsplit(endpoint).hostname or ""
-    return host.endswith((".amazonaws.com", ".amazonaws.com.cn"))
 
 
 def _entry(key: str, item: dict[str, Any]) -> Entry:
