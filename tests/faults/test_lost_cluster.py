@@ -1,0 +1,75 @@
+"""A cluster that loses its head while a job runs: on another one, the same submission ends it."""
+
+import os
+import subprocess
+from pathlib import Path
+
+from redaction_core.embedded_s3 import EmbeddedS3
+from redaction_core.storage import open_store
+from tests.command import ROOT, Command, Output, run
+from tests.faults.harness import Reconstruction
+from tests.local_cluster import LocalCluster, local_cluster, wait_until
+
+SUBJECT = Reconstruction()
+
+
+def commits(output: str) -> int:
+    return sum(1 for _ in open_store(output).list("commits/", missing_ok=True))
+
+
+def submitted(cluster: LocalCluster, log: Path, flags: list[str]) -> subprocess.Popen[bytes]:
+    with log.open("wb") as out:
+        return subprocess.Popen(
+            cluster.submission(SUBJECT.verb, *flags),
+            cwd=ROOT,
+            env={**os.environ, **cluster.environment},
+            stdout=out,
+            stderr=out,
+        )
+
+
+def test_a_job_that_lost_its_cluster_is_ended_by_another(
+    s3_server: EmbeddedS3, s3_location: str, tmp_path: Path
+) -> None:
+    SUBJECT.write(open_store(s3_location))
+    output, peace = f"{s3_location}/out", f"{s3_location}/peace"
+    flags = [*SUBJECT.flags(s3_location), "--shard-size", "2", "--max-failure-rate", "0.1"]
+    flags = [*flags, "--workers", "1"]
+    ended = run(tmp_path / "peace", *flags, "--output", peace)
+    assert ended.code == 0, ended.stderr
+
+    with local_cluster(s3_server.environment, dashboard=True) as cluster:
+        cluster.add()
+        first = submitted(cluster, tmp_path / "first", [*flags, "--output", output])
+        wait_until(lambda: commits(output) > 1)
+        cluster.kill(0)
+        assert first.wait(120) != 0, (tmp_path / "first").read_text()
+    done = commits(output)
+    assert done < commits(peace)
+
+    with local_cluster(s3_server.environment, dashboard=True) as cluster:
+        cluster.add()
+        again = cluster.submit(SUBJECT.verb, *flags, "--output", output)
+        assert again.returncode == 0, again.stdout + again.stderr
+        assert f"{done} of {commits(peace)} shards are done already" in again.stdout
+    assert Output.read(output) == Output.read(peace)
+
+
+def test_a_command_that_lost_its_cluster_says_so_and_another_ends_it(
+    s3_server: EmbeddedS3, s3_location: str, tmp_path: Path
+) -> None:
+    SUBJECT.write(open_store(s3_location))
+    output = f"{s3_location}/out"
+    flags = [*SUBJECT.flags(s3_location), "--shard-size", "2", "--max-failure-rate", "0.1"]
+    flags = [*flags, "--workers", "1", "--output", output]
+    with local_cluster(s3_server.environment) as cluster:
+        cluster.add()
+        command = Command.start(tmp_path / "log", *flags, environment=cluster.environment)
+        wait_until(lambda: commits(output) > 1)
+        cluster.kill(0)
+        ended = command.wait()
+    assert ended.code == 1
+    assert "Traceback" not in ended.stderr
+    (line,) = [each for each in ended.stderr.splitlines() if each.startswith("error: ")]
+    assert "cluster" in line
+    assert run(tmp_path / "again", *flags).code == 0
