@@ -1,8 +1,8 @@
 """Replay infra/Dockerfile without an engine: `python -m tests.evaluation.replay_dockerfile`.
 
 A new folder stands for the root of the file system, and a new virtual environment of Python 3.11
-with the base's version of Ray for the base image. What the Dockerfile copies is copied, what it runs
-is run, and then a job is run there. An instruction that is not known here ends it.
+with the base image's version of Ray for that image. Files are copied and commands are run as the
+Dockerfile says; then a job is run there. An instruction that is not known here ends it.
 """
 
 import json
