@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import secrets
 import socket
 import sys
+import threading
+import time
 from pathlib import Path
 from typing import Any
 
+from jobs._command import say
 from redaction_core.errors import UsageError
 
 _CONNECT_S = 10
+_PROBE_S = 5
+_LOST_S = 45
+"""Shorter than Ray's own minute, and enough for a head that is started anew with its state."""
 _STDERR = 2  # the descriptor
 
 
@@ -45,6 +52,9 @@ def join_cluster() -> None:
         context = ray.init(
             "local", include_dashboard=False, object_store_memory=100 * 2**20, **quiet
         )
+    if joins_a_cluster():
+        gcs = context.address_info["gcs_address"]
+        threading.Thread(target=_guard, args=(gcs,), name="guard", daemon=True).start()
     logs = Path(context.address_info["session_dir"], "logs")
     _part_stderr(logs)
     _part_stdout(logs)
@@ -84,6 +94,24 @@ def _refuse_dead_cluster(address: str) -> None:
         socket.create_connection((host, int(port)), _CONNECT_S).close()
     except OSError as error:
         raise _no_cluster(address) from error
+
+
+def _guard(gcs: str) -> None:
+    """End the process, and say why, where the head of the cluster does not answer any more.
+
+    Ray ends it too, after a minute, without a word that reaches the person who waits.
+    """
+    host, _, port = gcs.rpartition(":")
+    answered_s = time.monotonic()
+    while time.monotonic() - answered_s < _LOST_S:
+        with contextlib.suppress(OSError), socket.create_connection((host, int(port)), _CONNECT_S):
+            answered_s = time.monotonic()
+        time.sleep(_PROBE_S)
+    say(
+        f"error: the Ray cluster at {gcs} does not answer any more: what is done is in the output; "
+        "run the same command again on a cluster that runs (of train, with --resume)"
+    )
+    os._exit(1)
 
 
 def _no_cluster(address: str) -> UsageError:

@@ -103,10 +103,11 @@ def map_tasks(function: Callable[[_Item], _Result], items: Iterable[_Item]) -> I
     on purpose.
     """
     task: Any = ray.remote(max_retries=_TASK_RETRIES)(_caught)
-    room = max(1, int(ray.cluster_resources().get("CPU", 1)))  # type: ignore[no-untyped-call]
     running: list[Any] = []
     left = iter(items)
     while True:
+        # Asked each time: a cluster grows with what is asked of it.
+        room = max(1, int(ray.cluster_resources().get("CPU", 1)))  # type: ignore[no-untyped-call]
         running += (task.remote(function, item) for item in islice(left, room - len(running)))
         if not running:
             return
