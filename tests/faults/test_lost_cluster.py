@@ -6,7 +6,7 @@ from pathlib import Path
 
 from redaction_core.embedded_s3 import EmbeddedS3
 from redaction_core.storage import open_store
-from tests.command import ROOT, Command, Output, run
+from tests.command import ROOT, Output, run
 from tests.faults.harness import Reconstruction
 from tests.local_cluster import LocalCluster, local_cluster, wait_until
 
@@ -53,23 +53,3 @@ def test_a_job_that_lost_its_cluster_is_ended_by_another(
         assert again.returncode == 0, again.stdout + again.stderr
         assert f"{done} of {commits(peace)} shards are done already" in again.stdout
     assert Output.read(output) == Output.read(peace)
-
-
-def test_a_command_that_lost_its_cluster_says_so_and_another_ends_it(
-    s3_server: EmbeddedS3, s3_location: str, tmp_path: Path
-) -> None:
-    SUBJECT.write(open_store(s3_location))
-    output = f"{s3_location}/out"
-    flags = [*SUBJECT.flags(s3_location), "--shard-size", "2", "--max-failure-rate", "0.1"]
-    flags = [*flags, "--workers", "1", "--output", output]
-    with local_cluster(s3_server.environment) as cluster:
-        cluster.add()
-        command = Command.start(tmp_path / "log", *flags, environment=cluster.environment)
-        wait_until(lambda: commits(output) > 1)
-        cluster.kill(0)
-        ended = command.wait()
-    assert ended.code == 1
-    assert "Traceback" not in ended.stderr
-    (line,) = [each for each in ended.stderr.splitlines() if each.startswith("error: ")]
-    assert "cluster" in line
-    assert run(tmp_path / "again", *flags).code == 0
