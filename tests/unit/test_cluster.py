@@ -9,14 +9,14 @@ from jobs import _cluster
 from tests.local_cluster import free_ports
 
 
-class Exited(Exception):
+class ExitedError(Exception):
     """Instead of the end of the process."""
 
 
 @pytest.fixture(autouse=True)
 def _impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     def leave(code: int) -> None:
-        raise Exited(code)
+        raise ExitedError(code)
 
     monkeypatch.setattr(os, "_exit", leave)
     monkeypatch.setattr(_cluster, "_LOST_S", 0.4)
@@ -27,7 +27,7 @@ def test_a_head_that_is_gone_ends_the_process_in_one_line(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     (port,) = free_ports(1)
-    with pytest.raises(Exited) as left:
+    with pytest.raises(ExitedError) as left:
         _cluster._guard(f"127.0.0.1:{port}")  # noqa: SLF001 - the process it ends is this one
     assert left.value.args == (1,)
     (line,) = capsys.readouterr().err.splitlines()
@@ -44,9 +44,9 @@ def test_a_head_that_answers_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> N
             probes += 1
             head.accept()[0].close()
             if probes == 20:
-                raise Exited
+                raise ExitedError
 
         monkeypatch.setattr(_cluster.time, "sleep", count)
-        with pytest.raises(Exited) as left:
+        with pytest.raises(ExitedError) as left:
             _cluster._guard(address)  # noqa: SLF001 - as above
         assert left.value.args == ()
