@@ -6,10 +6,6 @@ moves the objects (a tenth of the processor time an object), with credentials as
 
 import io
 import logging
-import math
-import os
-import random
-import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import timedelta
 from itertools import islice
@@ -20,6 +16,7 @@ import boto3
 import obstore
 from botocore.config import Config
 from botocore.exceptions import ClientError
+from botocore.parsers import ResponseParserError
 from obstore import exceptions
 from obstore.auth.boto3 import Boto3CredentialProvider
 from obstore.store import S3Store as Objects
@@ -35,6 +32,7 @@ from redaction_core.storage.s3_faults import (
     is_transient,
     translated,
 )
+from redaction_core.storage.s3_requests import READ_AT_ONCE, Ranges, seconds_of, tried, within
 from redaction_core.storage.store import (
     Blob,
     Entry,
@@ -45,18 +43,15 @@ from redaction_core.storage.store import (
 )
 
 if TYPE_CHECKING:
-    from _typeshed import WriteableBuffer
     from obstore import GetOptions
+    from obstore.store import ClientConfig
 
-_RETRY_VARIABLE: Final = "REDACTION_STORAGE_RETRY_S"
-_RETRY_S: Final = 60.0
-_LONGEST_PAUSE_S: Final = 5.0
+_RETRY_S: Final = 180.0  # an outage of a minute, and requests that hang at its end
+_TIMEOUT_S: Final = 30.0
+_CONNECT_S: Final = 5.0
+_SLOWEST: Final = 2**17  # bytes a second: a request that gets less is given up
 _READ_AHEAD_BYTES: Final = 2**21
 _DELETE_AT_ONCE: Final = 1000  # the most that S3 takes in one request
-_CONFIG: Final = Config(
-    retries={"total_max_attempts": 1},  # one policy for all requests: ours
-    s3={"addressing_style": "path"},  # a server of one's own has no host name for each bucket
-)
 _T = TypeVar("_T")
 _LOG: Final = logging.getLogger(__name__)
 
@@ -64,8 +59,10 @@ _LOG: Final = logging.getLogger(__name__)
 class S3Store(Store):
     """Objects below one prefix of one bucket.
 
-    What is transient (no connection, 5xx, throttling) is tried again for a minute, or for the
-    seconds of the environment variable REDACTION_STORAGE_RETRY_S.
+    What is transient (no connection, 5xx, throttling) is tried again for three minutes, or for the
+    seconds of the environment variable REDACTION_STORAGE_RETRY_S. A request is given up after half
+    a minute without a byte (REDACTION_STORAGE_TIMEOUT_S), or when it gets no further than 128 KiB
+    a second.
     """
 
     in_flight = 8
@@ -80,40 +77,73 @@ class S3Store(Store):
         self._bucket = bucket
         self._base = prefix and prefix + "/"
         self._where = self.location
-        self._retry_s = _retry_seconds()
+        self._retry_s = seconds_of("REDACTION_STORAGE_RETRY_S", _RETRY_S)
+        self._timeout_s = seconds_of("REDACTION_STORAGE_TIMEOUT_S", _TIMEOUT_S)
+        if not self._timeout_s:
+            raise UsageError("REDACTION_STORAGE_TIMEOUT_S=0: no request could succeed")
+        config = Config(
+            connect_timeout=_CONNECT_S,
+            read_timeout=self._timeout_s,
+            retries={"total_max_attempts": 1},  # one policy for all requests: ours
+            s3={"addressing_style": "path"},  # one's own server has no host name for each bucket
+        )
         try:
             session = boto3.Session()
-            self._client = session.client("s3", config=_CONFIG)
-            endpoint: str = self._client.meta.endpoint_url
-            host = urlsplit(endpoint)
+            self._client = session.client("s3", config=config)
+            self._credentials = Boto3CredentialProvider(session)
+            self._endpoint: str = self._client.meta.endpoint_url
+            host = urlsplit(self._endpoint)
             self._where += f" at {host.hostname}" + (f":{host.port}" if host.port else "")
-            self._objects = Objects(
-                bucket,
-                credential_provider=Boto3CredentialProvider(session),
-                client_options={
-                    "allow_http": host.scheme == "http",
-                    "connect_timeout": timedelta(seconds=5),
-                    "timeout": timedelta(seconds=120),
-                },
-                retry_config={"max_retries": 0},  # as in _CONFIG
-                **self._place(endpoint),
-            )
+            self._address = self._tried("open", "", self._find)
+            self._objects = self._opened(READ_AT_ONCE, reads=True)
         except FOREIGN as error:
             raise translated(error, "open", self._where) from error
+        self._writers: dict[int, Objects] = {}
 
-    def _place(self, endpoint: str) -> dict[str, Any]:
+    def _opened(self, size: int, *, reads: bool) -> Objects:
+        """Open the bucket for requests, or answers, of so many bytes."""
+        options: ClientConfig = {
+            "allow_http": self._endpoint.startswith("http:"),
+            "connect_timeout": timedelta(seconds=_CONNECT_S),
+            "timeout": self._seconds(size),
+        }
+        if reads:  # obstore would take an upload for a time without a byte
+            options["read_timeout"] = self._seconds(0)
+        return Objects(
+            self._bucket,
+            credential_provider=self._credentials,
+            client_options=options,
+            retry_config={"max_retries": 0},  # as in boto3's
+            **self._address,
+        )
+
+    def _seconds(self, size: int) -> timedelta:
+        return timedelta(seconds=self._timeout_s + size / _SLOWEST)
+
+    def _writer(self, data: bytes) -> Objects:
+        """Give what writes data of this size, with enough time for it."""
+        size = 2**20
+        while size < len(data):
+            size *= 4
+        if size not in self._writers:
+            self._writers[size] = self._opened(size, reads=False)
+        return self._writers[size]
+
+    def _find(self) -> dict[str, Any]:
         """Say where the bucket is; boto3 follows redirects between regions, obstore does not."""
         region = self._client.meta.region_name
-        if not _on_aws(endpoint):
+        if not _on_aws(self._endpoint):
             return {
                 "region": region or "us-east-1",
-                "endpoint": endpoint,
-                "aws_endpoint_url_s3": endpoint,
+                "endpoint": self._endpoint,
+                "aws_endpoint_url_s3": self._endpoint,
                 "virtual_hosted_style_request": False,
             }
         try:
             found = self._client.head_bucket(Bucket=self._bucket)
         except ClientError as error:  # denied to those who may not list; 404 is told when used
+            if is_transient(error):
+                raise
             headers = error.response.get("ResponseMetadata", {}).get("HTTPHeaders", {})
             return {"region": headers.get("x-amz-bucket-region", region)}
         return {"region": found.get("BucketRegion", region)}
@@ -126,7 +156,7 @@ class S3Store(Store):
     def _listed(self, prefix: str) -> Iterator[Entry]:
         request = {"Bucket": self._bucket, "Prefix": self._base + prefix}
         while True:
-            page = self._tried("list", "", lambda: self._client.list_objects_v2(**request))
+            page = self._tried("list", "", lambda: self._page(request))
             for item in page.get("Contents", ()):
                 key = item["Key"].removeprefix(self._base)
                 if not key.endswith("/") and key:
@@ -135,24 +165,42 @@ class S3Store(Store):
                 return
             request["ContinuationToken"] = page["NextContinuationToken"]
 
+    def _page(self, request: dict[str, Any]) -> dict[str, Any]:
+        limit_s = self._seconds(2**20).total_seconds()
+        page: dict[str, Any] = within(limit_s, lambda: self._client.list_objects_v2(**request))
+        # For boto3, an answer that ends before its body is a folder without files.
+        if "IsTruncated" not in page or (
+            page["IsTruncated"] and "NextContinuationToken" not in page
+        ):
+            raise ResponseParserError("a listing without its end")
+        return page
+
     def read(self, key: str, *, max_bytes: int | None = None) -> Blob:
         """See `Store.read`."""
         path = self._path(key)
 
-        def get() -> Blob:
+        def get() -> Blob | Entry:
             found = obstore.get(self._objects, path)
-            if max_bytes is not None and found.meta["size"] > max_bytes:
-                detail = f"{found.meta['size']} bytes, the limit is {max_bytes}"
+            size, version = found.meta["size"], _version(found.meta["e_tag"])
+            if max_bytes is not None and size > max_bytes:
+                detail = f"{size} bytes, the limit is {max_bytes}"
                 raise InputError(Failure.TOO_MANY_BYTES, detail)
-            return Blob(data=bytes(found.bytes()), version=_version(found.meta["e_tag"]))
+            if size > READ_AT_ONCE:
+                return Entry(key=key, size=size, version=version)
+            return Blob(data=bytes(found.bytes()), version=version)
 
-        return self._tried("read", key, get)
+        found = self._tried("read", key, get)
+        if isinstance(found, Blob):
+            return found
+        # In parts: what goes wrong half-way costs one of them.
+        return Blob(data=self._ranges(found).readall(), version=found.version)
 
     def open(self, key: str) -> BinaryIO:
         """See `Store.open`."""
-        found = self.entry(key)
-        path = self._path(key)
+        return io.BufferedReader(self._ranges(self.entry(key)), _READ_AHEAD_BYTES)
 
+    def _ranges(self, found: Entry) -> Ranges:
+        path = self._path(found.key)
         options: GetOptions = {"if_match": f'"{found.version}"'} if found.version else {}
 
         def get(start: int, end: int) -> bytes:
@@ -166,9 +214,9 @@ class S3Store(Store):
             return bytes(part.bytes())
 
         def ranged(start: int, end: int) -> bytes:
-            return self._tried("read", key, lambda: get(start, end))
+            return self._tried("read", found.key, lambda: get(start, end))
 
-        return io.BufferedReader(_Ranges(found.size, ranged), _READ_AHEAD_BYTES)
+        return Ranges(found.size, ranged)
 
     def entry(self, key: str) -> Entry:
         """See `Store.entry`."""
@@ -188,17 +236,16 @@ class S3Store(Store):
     def put(self, key: str, data: bytes) -> None:
         """See `Store.put`."""
         path = self._path(key)
-        self._tried(
-            "write", key, lambda: obstore.put(self._objects, path, data, use_multipart=False)
-        )
+        writer = self._writer(data)
+        self._tried("write", key, lambda: obstore.put(writer, path, data, use_multipart=False))
 
     def put_if_absent(self, key: str, data: bytes) -> bool:
         """See `Store.put_if_absent`."""
-        path = self._path(key)
+        path, writer = self._path(key), self._writer(data)
 
         def create() -> bool:
             try:
-                obstore.put(self._objects, path, data, mode="create")
+                obstore.put(writer, path, data, mode="create")
             except UNCERTAIN:
                 # A lost answer to our own write, or a conflict that stored nothing: look.
                 if self.exists(key):
@@ -248,71 +295,22 @@ class S3Store(Store):
         return self._base + checked_key(key)
 
     def _tried(self, verb: str, key: str, request: Callable[[], _T]) -> _T:
-        """Try a request until it succeeds, fails for good, or time is up."""
-        end = time.monotonic() + self._retry_s
-        pause_s, told = 0.1, False
-        while True:
-            try:
-                return request()
-            except FOREIGN as error:
-                if not is_transient(error) or time.monotonic() >= end:
-                    if not key and is_missing_bucket(error):
-                        raise UsageError(f"no such bucket: {self._where}") from error
-                    where = f"{printable_key(key)} in {self._where}" if key else self._where
-                    raise translated(error, verb, where) from error
+        """Try a request as `tried` does; its error is one line for people."""
+        told = False
+
+        def tell() -> None:
+            nonlocal told
             if verb == "reach" and not told:
                 _LOG.warning("%s does not answer: trying for %g s", self._where, self._retry_s)
                 told = True
-            # Jitter keeps many clients from coming back all at once.
-            time.sleep(random.uniform(0, pause_s))  # noqa: S311 - no secret
-            pause_s = min(2 * pause_s, _LONGEST_PAUSE_S)
 
-
-class _Ranges(io.RawIOBase):
-    """An object of a known size as a raw file, read by ranges."""
-
-    def __init__(self, size: int, fetch: Callable[[int, int], bytes]) -> None:
-        self._size = size
-        self._fetch = fetch
-        self._at = 0
-
-    def readable(self) -> bool:
-        return True
-
-    def seekable(self) -> bool:
-        return True
-
-    def seek(self, offset: int, whence: int = os.SEEK_SET, /) -> int:
-        start = {os.SEEK_SET: 0, os.SEEK_CUR: self._at, os.SEEK_END: self._size}[whence]
-        if start + offset < 0:
-            raise ValueError("negative seek position")
-        self._at = start + offset
-        return self._at
-
-    def readall(self) -> bytes:
-        # The inherited one asks for 8 KiB at a time.
-        return b"".join(iter(lambda: self.read(_READ_AHEAD_BYTES) or b"", b""))
-
-    def readinto(self, buffer: "WriteableBuffer", /) -> int:
-        view = memoryview(buffer)
-        end = min(self._at + len(view), self._size)
-        if end <= self._at:
-            return 0
-        data = self._fetch(self._at, end)
-        view[: len(data)] = data
-        self._at += len(data)
-        return len(data)
-
-
-def _retry_seconds() -> float:
-    text = os.environ.get(_RETRY_VARIABLE) or str(_RETRY_S)
-    try:
-        seconds = float(text)
-    except ValueError:
-        seconds = math.nan
-    if not 0 <= seconds < math.inf:
-        raise UsageError(f"{_RETRY_VARIABLE}={text}: write seconds, such as {_RETRY_S:g}")
-    return seconds
+        try:
+            return tried(request, self._retry_s, tell)
+        except FOREIGN as error:
+            if not key and is_missing_bucket(error):
+                raise UsageError(f"no such bucket: {self._where}") from error
+            where = f"{printable_key(key)} in {self._where}" if key else self._where
+            raise translated(error, verb, where) from error
 
 
 def _on_aws(endpoint: str) -> bool:

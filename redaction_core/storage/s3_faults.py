@@ -5,6 +5,7 @@ from typing import Final
 
 from botocore.exceptions import BotoCoreError, ClientError, HTTPClientError
 from botocore.exceptions import ConnectionError as BotoConnectionError
+from botocore.parsers import ResponseParserError
 from obstore import exceptions
 
 from redaction_core.errors import (
@@ -15,7 +16,10 @@ from redaction_core.errors import (
     StorageError,
 )
 
-FOREIGN: Final = (exceptions.BaseError, BotoCoreError, ClientError, OSError, ValueError)
+FOREIGN: Final = (
+    *(exceptions.BaseError, BotoCoreError, ClientError, ResponseParserError),
+    *(OSError, ValueError),
+)
 """All that the libraries raise: obstore also raises FileNotFoundError and ValueError."""
 
 MISSING: Final = (FileNotFoundError, exceptions.NotFoundError)
@@ -48,9 +52,13 @@ ADVICE: Final[dict[type[BaseException], str]] = {
 """What to do, for each class of obstore's errors (but for `MISSING`)."""
 
 _DENIED: Final = {"401", "403", "AccessDenied", "InvalidAccessKeyId", "SignatureDoesNotMatch"}
-_BUSY: Final = {"SlowDown", "Throttling", "ThrottlingException", "RequestTimeout"}
+_BUSY: Final = {
+    *("SlowDown", "Throttling", "ThrottlingException", "ServiceUnavailable", "InternalError"),
+    *("RequestTimeout", "IncompleteBody"),  # of uploads that the network broke: both say 400
+}
+_UNANSWERED: Final = (HTTPClientError, BotoConnectionError, ResponseParserError)
 _STATUS: Final = re.compile(r"status code: ((\d{3})[ A-Za-z]*)")
-_CODE: Final = re.compile(r"<Code>(\w+)</Code>")
+_CODE: Final = re.compile(r"<Code>(\w+)</Code>|\(code: (\w+)\)")
 _LONGEST_NAME: Final = 255  # bytes
 _LONGEST_KEY: Final = 1024  # bytes
 
@@ -59,14 +67,16 @@ def is_transient(error: Exception) -> bool:
     """Say whether the same request may succeed later."""
     if isinstance(error, ClientError):
         return _client_code(error) in _BUSY or _is_transient_status(str(_client_status(error)))
-    if isinstance(error, (HTTPClientError, BotoConnectionError)):
+    if isinstance(error, _UNANSWERED):
         return True
     if isinstance(error, (exceptions.AlreadyExistsError, exceptions.PreconditionError)):
         return True
     if not isinstance(error, exceptions.GenericError):
         return False
-    status = _STATUS.search(str(error))
-    return status is None or _is_transient_status(status[2])
+    status, code = _STATUS.search(str(error)), _code(error)
+    if status is None:  # no answer, one cut short, or one that speaks of single objects
+        return not code or code in _BUSY
+    return code in _BUSY or _is_transient_status(status[2])
 
 
 def is_missing_bucket(error: Exception) -> bool:
@@ -99,8 +109,9 @@ def translated(error: Exception, verb: str, where: str) -> RedactionCoreError:
     elif isinstance(error, exceptions.BaseError):
         status = _STATUS.search(text)
         why = code or (status[1].strip() if status else _reason(text))
-        advice = next(ADVICE[kind] for kind in type(error).__mro__ if kind in ADVICE)
-    elif isinstance(error, (HTTPClientError, BotoConnectionError)):
+        kind = exceptions.PermissionDeniedError if code in _DENIED else type(error)
+        advice = next(ADVICE[each] for each in kind.__mro__ if each in ADVICE)
+    elif isinstance(error, _UNANSWERED):
         why, advice = "the server does not answer", _SERVER
     elif "get_credentials" in text:  # what obstore's provider raises when boto3 finds none
         why, advice = "no credentials were found", _CREDENTIALS
@@ -135,4 +146,4 @@ def _code(error: Exception) -> str:
     if isinstance(error, ClientError):
         return _client_code(error)
     found = _CODE.search(str(error))
-    return found[1] if found else ""
+    return (found[1] or found[2]) if found else ""

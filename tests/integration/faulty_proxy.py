@@ -2,9 +2,9 @@
 
 "503" (any status) answers the request itself. "drop" hangs up and "reset" resets the connection,
 "stall" says nothing until the client gives up: the server never hears of the request. "lose",
-"lose-reset" and "lose-stall" do the same after the server did its work. "cut" hangs up in the middle
-of the answer, "broken" leaves out the end of an answer in XML and counts it as whole, "slow" lets
-the answer drip. "pass" does nothing wrong.
+"lose-reset" and "lose-stall" do the same after the server did its work. "cut" hangs up in the
+middle of the answer's body, "behead" in its head, "broken" leaves out the end of an answer in XML
+and counts it as whole, "slow" lets the answer drip. "pass" does nothing wrong.
 """
 
 import http.client
@@ -22,7 +22,7 @@ from urllib.parse import urlsplit
 
 DEADLY: Final = (
     *("503", "503", "500", "drop", "reset", "stall"),
-    *("lose", "lose-reset", "lose-stall", "cut", "broken"),
+    *("lose", "lose-reset", "lose-stall", "cut", "behead", "broken"),
 )
 """After these a request must be made again; S3 says 503 (SlowDown) more often than other things."""
 KINDS: Final = (*DEADLY, "slow")
@@ -132,8 +132,9 @@ class _Handler(BaseHTTPRequestHandler):
             data = b""
         if fault == "broken" and data.startswith(b"<?xml"):
             head, data = _with_length(head, len(data) // 2), data[: len(data) // 2]
-        elif fault in ("cut", "broken"):
-            self.wfile.write(head + data[: len(data) // 2] if data else head[: len(head) // 2])
+        elif fault in ("cut", "behead", "broken"):
+            whole = fault != "behead" and data
+            self.wfile.write(head + data[: len(data) // 2] if whole else head[: len(head) // 2])
             return self._hang_up("drop")
         whole = head + data
         if fault == "slow":
