@@ -51,6 +51,7 @@ _TIMEOUT_S: Final = 30.0
 _CONNECT_S: Final = 5.0
 _SLOWEST: Final = 2**17  # bytes a second: a request that gets less is given up
 _READ_AHEAD_BYTES: Final = 2**21
+_PAGE_BYTES: Final = 2**20  # of a listing
 _DELETE_AT_ONCE: Final = 1000  # the most that S3 takes in one request
 _T = TypeVar("_T")
 _LOG: Final = logging.getLogger(__name__)
@@ -122,9 +123,7 @@ class S3Store(Store):
 
     def _writer(self, data: bytes) -> Objects:
         """Give what writes data of this size, with enough time for it."""
-        size = 2**20
-        while size < len(data):
-            size *= 4
+        size = max(2**16, 1 << len(data).bit_length())  # few clients, each with its connections
         if size not in self._writers:
             self._writers[size] = self._opened(size, reads=False)
         return self._writers[size]
@@ -166,7 +165,7 @@ class S3Store(Store):
             request["ContinuationToken"] = page["NextContinuationToken"]
 
     def _page(self, request: dict[str, Any]) -> dict[str, Any]:
-        limit_s = self._seconds(2**20).total_seconds()
+        limit_s = self._seconds(_PAGE_BYTES).total_seconds()
         page: dict[str, Any] = within(limit_s, lambda: self._client.list_objects_v2(**request))
         # For boto3, an answer that ends before its body is a folder without files.
         if "IsTruncated" not in page or (

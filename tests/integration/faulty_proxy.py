@@ -4,7 +4,7 @@
 "stall" says nothing until the client gives up: the server never hears of the request. "lose",
 "lose-reset" and "lose-stall" do the same after the server did its work. "cut" hangs up in the
 middle of the answer's body, "behead" in its head, "broken" leaves out the end of an answer in XML
-and counts it as whole, "slow" lets the answer drip. "pass" does nothing wrong.
+and counts it as whole, "slow" lets the request and its answer drip. "pass" does nothing wrong.
 """
 
 import http.client
@@ -27,8 +27,7 @@ DEADLY: Final = (
 """After these a request must be made again; S3 says 503 (SlowDown) more often than other things."""
 KINDS: Final = (*DEADLY, "slow")
 _CODES: Final = {503: "SlowDown", 500: "InternalError"}
-_LONGEST_STALL_S: Final = 600.0
-_DRIPS, _DRIP_S = 10, 0.03
+_DRIPS: Final = 10
 
 
 class FaultyProxy:
@@ -42,6 +41,10 @@ class FaultyProxy:
         """Take the share of requests to spoil; `upstream` is the URL of the server."""
         self.faults: deque[str] = deque()
         self.rate = rate
+        self.drip_s = 0.03
+        """Between two of the ten pieces of what is slow."""
+        self.stall_s = 600.0
+        """What stalls for so long is counted as "waited for": the client should have given up."""
         self.requests = 0
         self.spoilt: Counter[str] = Counter()
         self.upstream = urlsplit(upstream).netloc
@@ -119,7 +122,7 @@ class _Handler(BaseHTTPRequestHandler):
         fault = self.server.proxy.draw(f"{self.command} {self.path}")
         if fault == "reset":  # without a look at the body: in the middle of an upload
             return self._hang_up("reset")
-        body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+        body = self._body(slowly=fault == "slow")
         if fault in ("drop", "stall"):
             return self._hang_up(fault)
         if fault.isdigit():
@@ -137,15 +140,23 @@ class _Handler(BaseHTTPRequestHandler):
             self.wfile.write(head + data[: len(data) // 2] if whole else head[: len(head) // 2])
             return self._hang_up("drop")
         whole = head + data
-        if fault == "slow":
-            size = -(-len(whole) // _DRIPS)
-            while len(whole) > size:
-                self.wfile.write(whole[:size])
-                time.sleep(_DRIP_S)
-                whole = whole[size:]
-        return self.wfile.write(whole) and None
+        for piece in _pieces(len(whole)) if fault == "slow" else [slice(None)]:
+            if piece.start:
+                time.sleep(self.server.proxy.drip_s)
+            self.wfile.write(whole[piece])
+        return None
 
     do_GET = do_PUT = do_POST = do_HEAD = do_DELETE = answer  # noqa: N815
+
+    def _body(self, *, slowly: bool) -> bytes:
+        size = int(self.headers.get("Content-Length") or 0)
+        if not slowly:
+            return self.rfile.read(size)
+        pieces = []
+        for piece in _pieces(size):
+            time.sleep(self.server.proxy.drip_s)
+            pieces.append(self.rfile.read(piece.stop - piece.start))
+        return b"".join(pieces)
 
     def _ask(self, body: bytes) -> tuple[bytes, bytes]:
         """Let the server do its work; gives head and body of its answer."""
@@ -167,14 +178,22 @@ class _Handler(BaseHTTPRequestHandler):
     def _hang_up(self, how: str) -> None:
         self.close_connection = True
         if how == "stall":
-            self.connection.settimeout(_LONGEST_STALL_S)
-            self.connection.recv(1)
+            self.connection.settimeout(self.server.proxy.stall_s)
+            try:
+                self.connection.recv(1)
+            except TimeoutError:
+                self.server.proxy.spoilt["waited for"] += 1
         elif how == "reset":
             self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
             os.close(self.connection.detach())
 
     def log_message(self, *_: object) -> None:
         """Say nothing."""
+
+
+def _pieces(size: int) -> list[slice]:
+    step = max(1, -(-size // _DRIPS))
+    return [slice(start, min(start + step, size)) for start in range(0, size, step)]
 
 
 def _refusal(status: int) -> tuple[bytes, bytes]:

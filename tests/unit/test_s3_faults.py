@@ -4,6 +4,7 @@ from collections.abc import Iterator
 
 import pytest
 from botocore.exceptions import ClientError, EndpointConnectionError, ProfileNotFound
+from botocore.parsers import ResponseParserError
 from obstore import exceptions
 
 from redaction_core.errors import Failure, InputError, StorageError
@@ -52,6 +53,11 @@ def generic(answer: str) -> exceptions.GenericError:
         (generic("Server returned non-2xx status code: 503 Service Unavailable: "), True),
         (generic("Server returned non-2xx status code: 409 Conflict: "), True),
         (generic("Server returned non-2xx status code: 400 Bad Request: <Code>X</Code>"), False),
+        (generic("status code: 400 Bad Request: <Code>RequestTimeout</Code>"), True),
+        (exceptions.GenericError("request failed for key k: why (code: AccessDenied)"), False),
+        (exceptions.GenericError("request failed for key k: why (code: InternalError)"), True),
+        (exceptions.GenericError("Server returned error response: <Code>SlowDown</Code>"), True),
+        (ResponseParserError("no element found"), True),
         (exceptions.PermissionDeniedError("x"), False),
         (exceptions.PreconditionError("x"), True),
         (FileNotFoundError("x"), False),
@@ -69,6 +75,8 @@ def test_what_is_tried_again(error: Exception, transient: bool) -> None:  # noqa
         (FileNotFoundError("<Code>NoSuchBucket</Code>"), "there is no such bucket; create it"),
         (generic("HTTP error: error sending request"), "the server does not answer; check the en"),
         (generic("status code: 400 Bad Request: <Code>X</Code>"), "cannot list s3://b: X; "),
+        (exceptions.GenericError("why (code: AccessDenied)"), "AccessDenied; check the cred"),
+        (ResponseParserError("no\nelement"), "cannot list s3://b: the server does not answer; "),
     ],
 )
 def test_errors_say_what_to_do(error: Exception, text: str) -> None:
