@@ -168,9 +168,7 @@ class S3Store(Store):
         limit_s = self._seconds(_PAGE_BYTES).total_seconds()
         page: dict[str, Any] = within(limit_s, lambda: self._client.list_objects_v2(**request))
         # For boto3, an answer that ends before its body is a folder without files.
-        if "IsTruncated" not in page or (
-            page["IsTruncated"] and "NextContinuationToken" not in page
-        ):
+        if "IsTruncated" not in page:
             raise ResponseParserError("a listing without its end")
         return page
 
