@@ -6,6 +6,7 @@ moves the objects (a tenth of the processor time an object), with credentials as
 
 import io
 import logging
+import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import timedelta
 from itertools import islice
@@ -51,6 +52,7 @@ _TIMEOUT_S: Final = 30.0
 _CONNECT_S: Final = 5.0
 _SLOWEST: Final = 2**17  # bytes a second: a request that gets less is given up
 _READ_AHEAD_BYTES: Final = 2**21
+_QUIET_S: Final = 3.0  # a single refusal is no news
 _PAGE_BYTES: Final = 2**20  # of a listing
 _DELETE_AT_ONCE: Final = 1000  # the most that S3 takes in one request
 _T = TypeVar("_T")
@@ -293,11 +295,11 @@ class S3Store(Store):
 
     def _tried(self, verb: str, key: str, request: Callable[[], _T]) -> _T:
         """Try a request as `tried` does; its error is one line for people."""
-        told = False
+        started, told = time.monotonic(), False
 
         def tell() -> None:
             nonlocal told
-            if verb == "reach" and not told:
+            if verb == "reach" and not told and time.monotonic() - started > _QUIET_S:
                 _LOG.warning("%s does not answer: trying for %g s", self._where, self._retry_s)
                 told = True
 

@@ -49,21 +49,28 @@ class FaultyProxy:
         self.spoilt: Counter[str] = Counter()
         self.upstream = urlsplit(upstream).netloc
         self._seed = seed
+        self._storm = (0, 0.0)
         self._storm_ends = 0.0
         self._seen: Counter[str] = Counter()
         self._lock = Lock()
         self._server = _Server(self)
         self.endpoint = f"http://127.0.0.1:{self._server.server_port}"
 
-    def storm(self, seconds: float) -> None:
-        """Let every request fail for so long."""
-        self._storm_ends = time.monotonic() + seconds
+    def storm(self, seconds: float, *, after: int = 0) -> None:
+        """Let every request fail for so long, once so many more have been made."""
+        self._storm = (self.requests + after + 1, seconds)
+
+    def calm(self) -> None:
+        """End the storm."""
+        self._storm_ends = 0.0
 
     def draw(self, request: str) -> str:
         """Say what is done to a request."""
         with self._lock:
             self.requests += 1
             self._seen[request] += 1
+            if self.requests == self._storm[0]:
+                self._storm_ends = time.monotonic() + self._storm[1]
             if self.faults:
                 kind = self.faults.popleft()
             else:
