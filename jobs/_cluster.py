@@ -23,10 +23,15 @@ def join_cluster() -> None:
     """
     _prepare()
     import ray
+    from ray.job_config import JobConfig
 
     if ray.is_initialized():
         return
     quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
+    told = JobConfig()
+    # Lines of JSON, with job, machine and worker, in the logs of the workers alone.
+    told.set_py_logging_config(ray.LoggingConfig(encoding="JSON"))
+    quiet["job_config"] = told
     context: Any  # Ray declares the base class alone
     if joins_a_cluster():
         address = os.environ["RAY_ADDRESS"]
@@ -58,8 +63,6 @@ def _prepare() -> None:
     os.environ.setdefault("RAY_CHDIR_TO_TRIAL_DIR", "0")
     os.environ.setdefault("RAY_TRAIN_METRICS_ENABLED", "0")
     os.environ.setdefault("RAY_TRAIN_ENABLE_PRINT_PATCH", "0")
-    # Ray Train may ask for the places of a machine that has just died: it asks anew after this.
-    os.environ.setdefault("RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S", "15")
     if "RAY_ADDRESS" in os.environ:
         return
     # Nobody watches a cluster of our own, and what its processes report to each other takes a tenth

@@ -42,6 +42,8 @@ class RunFlags:
     """Remove what the run in this output wrote, and start anew."""
     dry_run: bool = False
     """Print the plan, and write nothing."""
+    stuck_after_s: float = 900
+    """A shard that has been under way for so many seconds is named on stderr, and then again."""
 
     def __post_init__(self) -> None:
         """Refuse values that make no sense; raises UsageError."""
@@ -51,6 +53,8 @@ class RunFlags:
             raise UsageError(f"--shard-size {self.shard_size}: at least 1")
         if self.workers is not None and self.workers < 1:
             raise UsageError(f"--workers {self.workers}: at least 1")
+        if not self.stuck_after_s > 0:  # "nan" is not, either
+            raise UsageError(f"--stuck-after-s {self.stuck_after_s:g}: more than 0")
         # Written so that neither infinity nor "nan" passes.
         gpus = self.gpus_per_worker or 0
         if not 0 < self.cpus_per_worker < math.inf or not 0 <= gpus < math.inf:

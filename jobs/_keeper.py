@@ -10,6 +10,7 @@ from typing import Any, Final
 from jobs._command import duration
 from redaction_core.errors import CheckpointError, RedactionCoreError, StorageError, UsageError
 
+STARTED_ANEW: Final = "workers were started anew"
 STARTS: Final = 5
 """After so many starts in a row without a new checkpoint, a run is given up."""
 
@@ -87,7 +88,7 @@ class Keeper:
                 )
                 self._news.verdict = Verdict(kind=RedactionCoreError.__name__, text=text)
             elif self._starts > 1:
-                self._news.events.append({"say": "workers were started anew"})
+                self._news.events.append({"say": STARTED_ANEW})
             self._reason = "its process died"
         return self._news.verdict is None
 

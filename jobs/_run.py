@@ -168,7 +168,7 @@ class Cluster:
 
         flags = self._flags
         pool = size_pool(flags.workers, flags.cpus_per_worker, flags.gpus_per_worker)
-        yield from run_shards(verb, pool, pending)
+        yield from run_shards(verb, pool, pending, stuck_after_s=flags.stuck_after_s)
 
     def map(
         self, function: Callable[[_Item], _Result], items: Iterable[_Item]

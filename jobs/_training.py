@@ -24,7 +24,16 @@ from ray.train.v2.api.config import ScalingConfig  # ray.train declares its elde
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from jobs._command import say
-from jobs._keeper import STARTS, Keeper, News, Verdict, describe_epoch, describe_progress
+from jobs._keeper import (
+    STARTED_ANEW,
+    STARTS,
+    Keeper,
+    News,
+    Verdict,
+    describe_epoch,
+    describe_progress,
+)
+from jobs._telemetry import TrainTelemetry, WorkerTelemetry
 from redaction_core.errors import RedactionCoreError
 from redaction_core.storage import open_store
 from redaction_core.training.output import SUCCESS
@@ -36,6 +45,7 @@ if TYPE_CHECKING:
     from redaction_core.training.batches import Batch
     from redaction_core.training.session import Session
 
+_LOG: Final = logging.getLogger(__name__)
 _POLL_S: Final = 0.5
 _SAY_EVERY_S: Final = 2.0
 _COLLECTIVE_S: Final = 1200
@@ -69,15 +79,11 @@ def train_on_cluster(session: Session, crew: Crew) -> None:
     with tempfile.TemporaryDirectory(prefix="redaction-train-", ignore_cleanup_errors=True) as own:
         fit = _Fit(_trainer(session, crew, keeper, own))
         fit.start()
-        said_s, controllers = 0.0, 1
+        listener, controllers = _Listener(), 1
         while True:
             ended = fit.ended.wait(_POLL_S)
             news: News = ray.get(keeper.hear.remote())
-            for event in news.events:
-                say(event["say"] if "say" in event else describe_epoch(**event))
-            if news.progress is not None and time.monotonic() - said_s >= _SAY_EVERY_S:
-                said_s = time.monotonic()
-                say(describe_progress(news.progress))
+            listener.hear(news)
             if news.verdict is not None:
                 raise news.verdict.error()
             if news.finished:
@@ -99,6 +105,26 @@ def train_on_cluster(session: Session, crew: Crew) -> None:
                 return  # the keeper died of what it was told last
             elif ended:
                 raise RuntimeError("Ray Train ended before the training did") from fit.error
+
+
+class _Listener:
+    """Tells people and metrics what the keeper has heard."""
+
+    def __init__(self) -> None:
+        self._said_s = 0.0
+        self._telemetry = TrainTelemetry()
+
+    def hear(self, news: News) -> None:
+        for event in news.events:
+            say(event["say"] if "say" in event else describe_epoch(**event))
+            if event.get("say") == STARTED_ANEW:
+                self._telemetry.restarted()
+        if news.progress is None:
+            return
+        self._telemetry.progress(news.progress)
+        if time.monotonic() - self._said_s >= _SAY_EVERY_S:
+            self._said_s = time.monotonic()
+            say(describe_progress(news.progress))
 
 
 class _Fit(threading.Thread):
@@ -155,8 +181,15 @@ def _work(config: dict[str, Any]) -> None:
         return
     torch.set_num_threads(crew.cpus)
     _keep_memory()
+    telemetry = WorkerTelemetry("train", gpu=crew.gpu)
+    _LOG.info("worker started", extra={"verb": "train", "rank": rank, "workers": world})
+
+    def tell(news: Mapping[str, Any]) -> None:
+        telemetry.export()
+        _tell(keeper, news)
+
     try:
-        _train(session, rank, world, lambda news: _tell(keeper, news))
+        _train(session, rank, world, tell)
     except Exception as error:
         verdict = Verdict.of(error)
         # What a worker sees of a peer's death is no bug: Ray starts all of them anew.

@@ -57,6 +57,8 @@ class Work(Protocol):
 class Verb:
     """All that a worker must know; goes to it by pickle."""
 
+    name: str
+    """Of the verb, as metrics and logs have it."""
     output: Store
     open_work: Callable[[bool], Work]
     """Called once a worker, with True where the worker has a GPU."""
@@ -91,7 +93,6 @@ class Finished:
 class Job:
     """One verb with its inputs, ready to run."""
 
-    verb: str
     source: str
     """Location of the inputs."""
     listed: Callable[[Iterable[PlannedInput]], Iterator[PlannedInput]]
@@ -114,6 +115,11 @@ class Job:
     """Folder of the output that says what failed."""
     note: str = ESTIMATE
     """What everybody who opens the output should know."""
+
+    @property
+    def verb(self) -> str:
+        """Its name."""
+        return self.shards.name
 
     @property
     def outputs(self) -> Store:

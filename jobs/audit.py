@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -10,9 +10,12 @@ from jobs._command import NetworkFlags, run_command
 from redaction_core.errors import UsageError
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
     from jobs._verb import Cluster, Finished
     from redaction_core.auditing import AuditTask
     from redaction_core.commits import Run
+    from redaction_core.plan import PlannedInput
 
 AUDIT_VERSION = 1
 """Counts changes of the code that change the rows of the same inputs."""
@@ -116,11 +119,11 @@ def audit(config: Audit) -> int:
         threads=max(1, int(config.cpus_per_worker)),
     )
     job = Job(
-        verb="audit",
         source=task.task.inputs.location,
-        listed=lambda earlier: planned(task.task.inputs.list(), "", earlier),
+        listed=lambda earlier: _without_outputs(planned(task.task.inputs.list(), "", earlier)),
         config=_what_changes_bytes(config, task),
         shards=Verb(
+            name="audit",
             output=outputs,
             open_work=open_work,
             tables={TABLE: schemas.AUDIT, EMBEDDINGS: schemas.EMBEDDINGS},
@@ -131,6 +134,11 @@ def audit(config: Audit) -> int:
         failures_table=TABLE,
     )
     return execute(job, config)
+
+
+def _without_outputs(inputs: Iterable[PlannedInput]) -> Iterator[PlannedInput]:
+    """Plan no images: none are written, and so none are to be removed."""
+    return (replace(each, output=None) for each in inputs)
 
 
 def _last_pass(task: AuditTask, target: float, run: Run, _: Cluster) -> Finished:

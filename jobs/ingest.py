@@ -156,11 +156,11 @@ def ingest(config: Ingest) -> int:
     )
     task = Task(source=source, transform=transform, splits=splits)
     job = Job(
-        verb="ingest",
         source=source.location,
         listed=lambda _: source.planned(),
         config=_what_changes_bytes(config, source),
         shards=Verb(
+            name="ingest",
             output=open_store(config.output),
             open_work=partial(open_ingestion, task=task),
             tables=task.tables,

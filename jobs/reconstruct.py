@@ -146,11 +146,11 @@ def reconstruct(config: Reconstruct) -> int:
         threads=max(1, int(config.cpus_per_worker)),
     )
     job = Job(
-        verb="reconstruct",
         source=task.inputs.location,
         listed=lambda earlier: planned(task.inputs.list(), SUFFIXES[config.format], earlier),
         config=what_changes_bytes,
         shards=Verb(
+            name="reconstruct",
             output=outputs,
             open_work=open_work,
             tables={"metrics": METRICS},

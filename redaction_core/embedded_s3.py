@@ -99,7 +99,7 @@ class EmbeddedS3:
                     *(_program(), f"-logdir={self.directory}", "mini", f"-dir={self.directory}"),
                     *(f"-ip={_HOST}", f"-ip.bind={_HOST}", f"-bucket={','.join(self.buckets)}"),
                     *("-webdav=false", "-admin.ui=false", "-master.telemetry=false"),
-                    *("-s3.iam=false", "-s3.port.iceberg=0", "-s3.port.lance=0"),
+                    *("-s3.iam.readOnly=false", "-s3.port.iceberg=0", "-s3.port.lance=0"),
                     "-s3.autoCreateBucket=false",
                     *(f"-{name}={port}" for name, port in self._ports.items()),
                 ],

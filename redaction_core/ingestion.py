@@ -23,6 +23,7 @@ from redaction_core.images import (
     refuse_small,
 )
 from redaction_core.sources import Content, Details
+from redaction_core.stages import stage
 from redaction_core.totals import Totals
 
 if TYPE_CHECKING:
@@ -102,10 +103,19 @@ class Ingestion:
         Raises StorageError when storage fails.
         """
         found: dict[str, _Rows] = {}
-        for content in self._reader.contents(inputs):
-            with self._turn:
+        received = 0
+        contents = self._reader.contents(inputs)
+        while True:
+            with stage("read"):
+                content = next(contents, None)
+            if content is None:
+                break
+            received += content.received
+            with self._turn, stage("normalise"):
                 found[content.item.key] = self._rows(content)
-        return self._outcome([(item, found[item.key]) for item in inputs])
+        outcome = self._outcome([(item, found[item.key]) for item in inputs])
+        outcome.totals.bytes = received
+        return outcome
 
     def failure(self, item: PlannedInput, error: InputError) -> Outcome:
         """Give the outcome of one input that could not even be tried."""

@@ -26,6 +26,7 @@ from redaction_core.models.enhancer import MAX_BLOCK, SIGMAS
 from redaction_core.mosaic import Mosaic, find_mosaic
 from redaction_core.redaction import Blur, Pixelate, Redaction
 from redaction_core.schemas import METRICS
+from redaction_core.stages import stage
 
 if TYPE_CHECKING:
     from redaction_core.gate import Gate
@@ -134,10 +135,12 @@ def load(task: Task, item: PlannedInput, gate: Gate, turn: int) -> Work:
     work = Work(item=item)
     entered = False
     try:
-        data = _read(task, work)
+        with stage("read"):
+            data = _read(task, work)
         values = 3 * pixel_count(data, max_pixels=task.max_pixels)
         work.cost, entered = gate.enter(turn, values), True
-        _decode(task, data, work)
+        with stage("decode"):
+            _decode(task, data, work)
     except InputError as error:
         work.error = error
     except (MemoryError, cv2.error) as error:

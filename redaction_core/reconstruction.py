@@ -40,6 +40,7 @@ from redaction_core.measuring import interval_map, mean_scale, measure
 from redaction_core.metrics import mean_signed_chroma
 from redaction_core.redaction import Hiding, Pixelate, Redaction, redact
 from redaction_core.schemas import METRICS
+from redaction_core.stages import stage
 from redaction_core.totals import Totals
 from redaction_core.uncertainty import calibration_of
 
@@ -158,7 +159,8 @@ class Reconstruction:
 
             def finish(work: Work, result: Restoration) -> dict[str, Any]:
                 try:
-                    return self._finish(work, result, chroma, look)
+                    with stage("measure"):
+                        return self._finish(work, result, chroma, look)
                 finally:
                     gate.release(work.cost)
 
@@ -244,13 +246,8 @@ class Reconstruction:
         started = time.perf_counter()
         results: Sequence[Restoration | InputError]
         try:
-            if self.task.redaction is not None:
-                self._redact(self.task.redaction, batch)
-            how = batch[0].how
-            if how is not None:
-                results = self.restorer.enhance([_for_network(work) for work in batch], how)
-            else:
-                results = self._fill(batch)
+            with stage("network"):
+                results = self._estimates(batch)
         except InputError as error:
             results = [error] * len(batch)
         except (MemoryError, RuntimeError) as error:
@@ -259,6 +256,14 @@ class Reconstruction:
         for work, result in zip(batch, results, strict=True):
             work.seconds += seconds
             yield work, result
+
+    def _estimates(self, batch: Sequence[Work]) -> Sequence[Restoration | InputError]:
+        if self.task.redaction is not None:
+            self._redact(self.task.redaction, batch)
+        how = batch[0].how
+        if how is None:
+            return self._fill(batch)
+        return self.restorer.enhance([_for_network(work) for work in batch], how)
 
     def _redact(self, redaction: Redaction, batch: Sequence[Work]) -> None:
         clean = torch.stack([planes_of(work.pixels) for work in batch])

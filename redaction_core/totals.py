@@ -18,6 +18,8 @@ class Totals:
     failures: Counter[str] = field(default_factory=Counter)
     sums: dict[str, tuple[float, int]] = field(default_factory=dict)
     """Name of a measure to the sum of its values and their number."""
+    bytes: int = 0
+    """Of the inputs, as they were read."""
 
     @classmethod
     def of_rows(cls, rows: Iterable[Mapping[str, Any]], measures: Iterable[str]) -> Self:
@@ -39,6 +41,7 @@ class Totals:
             inputs=content["inputs"],
             failures=Counter(content["failures"]),
             sums={name: (total, count) for name, (total, count) in content["sums"].items()},
+            bytes=content.get("bytes", 0),  # the commits of older runs have none
         )
 
     @property
@@ -55,6 +58,7 @@ class Totals:
         """Add the totals of other rows."""
         self.inputs += other.inputs
         self.failures += other.failures
+        self.bytes += other.bytes
         for name, (total, count) in other.sums.items():
             self.put(name, total, count)
 
@@ -67,5 +71,6 @@ class Totals:
         return {
             "inputs": self.inputs,
             "failures": dict(sorted(self.failures.items())),
+            "bytes": self.bytes,
             "sums": {name: list(self.sums[name]) for name in sorted(self.sums)},
         }

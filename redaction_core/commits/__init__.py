@@ -25,9 +25,11 @@ from redaction_core.commits.rounds import Layout, Round
 from redaction_core.commits.run import Changes, Run
 from redaction_core.commits.shard import (
     Attempt,
+    BegunAttempt,
     Commit,
     ShardRef,
     begin_attempt,
+    begun_attempts,
     commit_shard,
     end_attempt,
     read_commit,
@@ -38,6 +40,7 @@ __all__ = [
     "IMAGES",
     "PLAN_FILE",
     "Attempt",
+    "BegunAttempt",
     "Changes",
     "Commit",
     "Layout",
@@ -45,6 +48,7 @@ __all__ = [
     "Run",
     "ShardRef",
     "begin_attempt",
+    "begun_attempts",
     "commit_shard",
     "end_attempt",
     "part_bytes",

@@ -1,6 +1,6 @@
 """One shard, as the worker that does it sees it: inputs, attempts, the commit."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any, Final
 
@@ -48,7 +48,18 @@ class Attempt:
     """The mark of one begun attempt."""
 
     key: str
+    number: int
     deaths: int  # earlier attempts at the shard that neither committed nor failed in order
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class BegunAttempt:
+    """An attempt whose mark stands: it is under way, or died."""
+
+    key: str
+    plan_id: str
+    shard: int
+    number: int
 
 
 def read_shard(store: Store, shard: ShardRef) -> list[PlannedInput]:
@@ -63,16 +74,27 @@ def read_shard(store: Store, shard: ShardRef) -> list[PlannedInput]:
     return [_planned_input(row) for row in table.to_pylist()]
 
 
-def begin_attempt(store: Store, shard: ShardRef) -> Attempt:
-    """Leave a mark, so that the death of this process is noticed by the next attempt."""
+def begin_attempt(store: Store, shard: ShardRef, *, note: bytes = b"") -> Attempt:
+    """Leave a mark, so that the death of this process is noticed by the next attempt.
+
+    The note, such as where it is, is kept in the mark.
+    """
     prefix = f"{ATTEMPTS}{shard.plan_id}-{shard.number:06d}-"
     found = (attempt_number(entry.key) for entry in store.list(prefix, missing_ok=True))
     marks = [number for number in found if number]
     number = max(marks, default=0) + 1
     # Another attempt may begin at this moment: each takes a number of its own.
-    while not store.put_if_absent(f"{prefix}{number}", b""):
+    while not store.put_if_absent(f"{prefix}{number}", note):
         number += 1
-    return Attempt(key=f"{prefix}{number}", deaths=len(marks))
+    return Attempt(key=f"{prefix}{number}", number=number, deaths=len(marks))
+
+
+def begun_attempts(store: Store, plan_id: str) -> Iterator[BegunAttempt]:
+    """List the marks of a round."""
+    for entry in store.list(f"{ATTEMPTS}{plan_id}-", missing_ok=True):
+        if number := attempt_number(entry.key):
+            shard = int(entry.key.split("-")[-2])
+            yield BegunAttempt(key=entry.key, plan_id=plan_id, shard=shard, number=number)
 
 
 def end_attempt(store: Store, attempt: Attempt) -> None:

@@ -8,32 +8,27 @@ import io
 import logging
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from datetime import timedelta
 from itertools import islice
+from threading import Lock
 from typing import TYPE_CHECKING, Any, BinaryIO, Final, TypeVar
-from urllib.parse import urlsplit
 
-import boto3
 import obstore
-from botocore.config import Config
-from botocore.exceptions import ClientError
 from botocore.parsers import ResponseParserError
 from obstore import exceptions
-from obstore.auth.boto3 import Boto3CredentialProvider
-from obstore.store import S3Store as Objects
 
 from redaction_core.errors import Failure, InputError, UsageError
 from redaction_core.storage.order import in_key_order
+from redaction_core.storage.s3_clients import READ_AT_ONCE, Clients
 from redaction_core.storage.s3_faults import (
     FOREIGN,
     MISSING,
     UNCERTAIN,
     is_missing_bucket,
     is_too_long,
-    is_transient,
+    may_be_stale,
     translated,
 )
-from redaction_core.storage.s3_requests import READ_AT_ONCE, Ranges, seconds_of, tried, within
+from redaction_core.storage.s3_requests import Ranges, seconds_of, tried, within
 from redaction_core.storage.store import (
     Blob,
     Entry,
@@ -45,12 +40,10 @@ from redaction_core.storage.store import (
 
 if TYPE_CHECKING:
     from obstore import GetOptions
-    from obstore.store import ClientConfig
+    from obstore.store import S3Store as Objects
 
 _RETRY_S: Final = 180.0  # an outage of a minute, and requests that hang at its end
 _TIMEOUT_S: Final = 30.0
-_CONNECT_S: Final = 5.0
-_SLOWEST: Final = 2**17  # bytes a second: a request that gets less is given up
 _READ_AHEAD_BYTES: Final = 2**21
 _QUIET_S: Final = 3.0  # a single refusal is no news
 _PAGE_BYTES: Final = 2**20  # of a listing
@@ -64,8 +57,8 @@ class S3Store(Store):
 
     What is transient (no connection, 5xx, throttling) is tried again for three minutes, or for the
     seconds of the environment variable REDACTION_STORAGE_RETRY_S. A request is given up after half
-    a minute without a byte (REDACTION_STORAGE_TIMEOUT_S), or when it gets no further than 128 KiB
-    a second.
+    a minute without a byte (REDACTION_STORAGE_TIMEOUT_S), or when it is too slow. Where credentials
+    are refused as expired or unknown, they are looked for again, once a request.
     """
 
     in_flight = 8
@@ -84,70 +77,25 @@ class S3Store(Store):
         self._timeout_s = seconds_of("REDACTION_STORAGE_TIMEOUT_S", _TIMEOUT_S)
         if not self._timeout_s:
             raise UsageError("REDACTION_STORAGE_TIMEOUT_S=0: no request could succeed")
-        config = Config(
-            connect_timeout=_CONNECT_S,
-            read_timeout=self._timeout_s,
-            retries={"total_max_attempts": 1},  # one policy for all requests: ours
-            s3={"addressing_style": "path"},  # one's own server has no host name for each bucket
-        )
+        self._renewing = Lock()
+        self._clients = self._open()
+        self._where += f" at {self._clients.host}"
+
+    @property
+    def _objects(self) -> "Objects":
+        return self._clients.objects
+
+    def _open(self) -> Clients:
         try:
-            session = boto3.Session()
-            self._client = session.client("s3", config=config)
-            self._credentials = Boto3CredentialProvider(session)
-            self._endpoint: str = self._client.meta.endpoint_url
-            host = urlsplit(self._endpoint)
-            self._where += f" at {host.hostname}" + (f":{host.port}" if host.port else "")
-            self._address = self._tried("open", "", self._find)
-            self._objects = self._opened(READ_AT_ONCE, reads=True)
+            return tried(lambda: Clients(self._bucket, self._timeout_s), self._retry_s)
         except FOREIGN as error:
             raise translated(error, "open", self._where) from error
-        self._writers: dict[int, Objects] = {}
 
-    def _opened(self, size: int, *, reads: bool) -> Objects:
-        """Open the bucket for requests, or answers, of so many bytes."""
-        options: ClientConfig = {
-            "allow_http": self._endpoint.startswith("http:"),
-            "connect_timeout": timedelta(seconds=_CONNECT_S),
-            "timeout": self._seconds(size),
-        }
-        if reads:  # obstore would take an upload for a time without a byte
-            options["read_timeout"] = self._seconds(0)
-        return Objects(
-            self._bucket,
-            credential_provider=self._credentials,
-            client_options=options,
-            retry_config={"max_retries": 0},  # as in boto3's
-            **self._address,
-        )
-
-    def _seconds(self, size: int) -> timedelta:
-        return timedelta(seconds=self._timeout_s + size / _SLOWEST)
-
-    def _writer(self, data: bytes) -> Objects:
-        """Give what writes data of this size, with enough time for it."""
-        size = max(2**16, 1 << len(data).bit_length())  # few clients, each with its connections
-        if size not in self._writers:
-            self._writers[size] = self._opened(size, reads=False)
-        return self._writers[size]
-
-    def _find(self) -> dict[str, Any]:
-        """Say where the bucket is; boto3 follows redirects between regions, obstore does not."""
-        region = self._client.meta.region_name
-        if not _on_aws(self._endpoint):
-            return {
-                "region": region or "us-east-1",
-                "endpoint": self._endpoint,
-                "aws_endpoint_url_s3": self._endpoint,
-                "virtual_hosted_style_request": False,
-            }
-        try:
-            found = self._client.head_bucket(Bucket=self._bucket)
-        except ClientError as error:  # denied to those who may not list; 404 is told when used
-            if is_transient(error):
-                raise
-            headers = error.response.get("ResponseMetadata", {}).get("HTTPHeaders", {})
-            return {"region": headers.get("x-amz-bucket-region", region)}
-        return {"region": found.get("BucketRegion", region)}
+    def _renew(self, refused: Clients) -> None:
+        """Look for credentials once more, unless another thread just did."""
+        with self._renewing:
+            if self._clients is refused:
+                self._clients = self._open()
 
     def list(self, prefix: str = "", *, missing_ok: bool = False) -> Iterator[Entry]:
         """See `Store.list`."""
@@ -167,8 +115,10 @@ class S3Store(Store):
             request["ContinuationToken"] = page["NextContinuationToken"]
 
     def _page(self, request: dict[str, Any]) -> dict[str, Any]:
-        limit_s = self._seconds(_PAGE_BYTES).total_seconds()
-        page: dict[str, Any] = within(limit_s, lambda: self._client.list_objects_v2(**request))
+        clients = self._clients
+        page: dict[str, Any] = within(
+            clients.limit_s(_PAGE_BYTES), lambda: clients.boto.list_objects_v2(**request)
+        )
         # For boto3, an answer that ends before its body is a folder without files.
         if "IsTruncated" not in page:
             raise ResponseParserError("a listing without its end")
@@ -235,16 +185,19 @@ class S3Store(Store):
     def put(self, key: str, data: bytes) -> None:
         """See `Store.put`."""
         path = self._path(key)
-        writer = self._writer(data)
-        self._tried("write", key, lambda: obstore.put(writer, path, data, use_multipart=False))
+
+        def put() -> None:
+            obstore.put(self._clients.writer(data), path, data, use_multipart=False)
+
+        self._tried("write", key, put)
 
     def put_if_absent(self, key: str, data: bytes) -> bool:
         """See `Store.put_if_absent`."""
-        path, writer = self._path(key), self._writer(data)
+        path = self._path(key)
 
         def create() -> bool:
             try:
-                obstore.put(writer, path, data, mode="create")
+                obstore.put(self._clients.writer(data), path, data, mode="create")
             except UNCERTAIN:
                 # A lost answer to our own write, or a conflict that stored nothing: look.
                 if self.exists(key):
@@ -288,14 +241,16 @@ class S3Store(Store):
 
     def check(self, *, to_read: bool = False) -> None:  # noqa: ARG002 - the same question
         """See `Store.check`."""
-        self._tried("reach", "", lambda: self._client.head_bucket(Bucket=self._bucket))
+        # HeadBucket names no prefix: it is denied to those who may list one alone.
+        request = {"Bucket": self._bucket, "Prefix": self._base, "MaxKeys": 1}
+        self._tried("reach", "", lambda: self._page(request))
 
     def _path(self, key: str) -> str:
         return self._base + checked_key(key)
 
     def _tried(self, verb: str, key: str, request: Callable[[], _T]) -> _T:
         """Try a request as `tried` does; its error is one line for people."""
-        started, told = time.monotonic(), False
+        started, told, renewed = time.monotonic(), False, False
 
         def tell() -> None:
             nonlocal told
@@ -303,18 +258,25 @@ class S3Store(Store):
                 _LOG.warning("%s does not answer: trying for %g s", self._where, self._retry_s)
                 told = True
 
+        def with_credentials() -> _T:
+            nonlocal renewed
+            clients = self._clients
+            try:
+                return request()
+            except FOREIGN as error:
+                if renewed or not may_be_stale(error):
+                    raise
+            self._renew(clients)
+            renewed = True
+            return request()
+
         try:
-            return tried(request, self._retry_s, tell)
+            return tried(with_credentials, self._retry_s, tell)
         except FOREIGN as error:
             if not key and is_missing_bucket(error):
                 raise UsageError(f"no such bucket: {self._where}") from error
             where = f"{printable_key(key)} in {self._where}" if key else self._where
             raise translated(error, verb, where) from error
-
-
-def _on_aws(endpoint: str) -> bool:
-    host = urlsplit(endpoint).hostname or ""
-    return host.endswith((".amazonaws.com", ".amazonaws.com.cn"))
 
 
 def _entry(key: str, item: dict[str, Any]) -> Entry:

@@ -18,9 +18,11 @@ from redaction_core.errors import (
 
 FOREIGN: Final = (
     *(exceptions.BaseError, BotoCoreError, ClientError, ResponseParserError),
-    *(OSError, ValueError),
+    *(OSError, ValueError, RuntimeError),
 )
-"""All that the libraries raise: obstore also raises FileNotFoundError and ValueError."""
+"""All that the libraries raise: obstore also raises FileNotFoundError and ValueError, botocore lets
+pass what a credential_process comes to, and has a RuntimeError for renewed ones that have expired.
+"""
 
 MISSING: Final = (FileNotFoundError, exceptions.NotFoundError)
 """How obstore says that there is no such object (or no such bucket)."""
@@ -51,14 +53,21 @@ ADVICE: Final[dict[type[BaseException], str]] = {
 }
 """What to do, for each class of obstore's errors (but for `MISSING`)."""
 
-_DENIED: Final = {"401", "403", "AccessDenied", "InvalidAccessKeyId", "SignatureDoesNotMatch"}
+_STALE: Final = {
+    *("ExpiredToken", "ExpiredTokenException", "RequestExpired", "TokenRefreshRequired"),
+    *("InvalidToken", "InvalidAccessKeyId", "SignatureDoesNotMatch"),
+}
+_DENIED: Final = {"401", "403", "AccessDenied", *_STALE}
 _BUSY: Final = {
-    *("SlowDown", "Throttling", "ThrottlingException", "ServiceUnavailable", "InternalError"),
+    *("SlowDown", "Throttling", "ThrottlingException", "InternalError", "ServiceUnavailable"),
     *("RequestTimeout", "IncompleteBody"),  # of uploads that the network broke: both say 400
 }
 _UNANSWERED: Final = (HTTPClientError, BotoConnectionError, ResponseParserError)
 _STATUS: Final = re.compile(r"status code: ((\d{3})[ A-Za-z]*)")
 _CODE: Final = re.compile(r"<Code>(\w+)</Code>|\(code: (\w+)\)")
+"""In the body of an answer; of one key among many that are deleted, as obstore tells it."""
+_PROVIDER: Final = "External AWS credential provider: "
+"""Where obstore asks boto3 for credentials, and boto3 has none that are still valid."""
 _LONGEST_NAME: Final = 255  # bytes
 _LONGEST_KEY: Final = 1024  # bytes
 
@@ -77,6 +86,15 @@ def is_transient(error: Exception) -> bool:
     if status is None:  # no answer, one cut short, or one that speaks of single objects
         return not code or code in _BUSY
     return code in _BUSY or _is_transient_status(status[2])
+
+
+def may_be_stale(error: Exception) -> bool:
+    """Say whether a request was refused for its credentials, as newer ones might not be."""
+    if code := _code(error):
+        return code in _STALE
+    # An answer to HEAD has no body that could say why.
+    status = _STATUS.search(str(error)) if isinstance(error, exceptions.BaseError) else None
+    return status is not None and status[2] in ("400", "401", "403")
 
 
 def is_missing_bucket(error: Exception) -> bool:
@@ -99,7 +117,8 @@ def translated(error: Exception, verb: str, where: str) -> RedactionCoreError:
     code = _code(error)
     if code == "NoSuchBucket":
         return StorageError(f"cannot {verb} {where}: there is no such bucket; create it first")
-    if isinstance(error, MISSING) or code == "KeyTooLongError":
+    of_a_process = isinstance(error, OSError) and error.errno is not None
+    if (isinstance(error, MISSING) and not of_a_process) or code == "KeyTooLongError":
         return ObjectMissingError(f"no such object: {where}")
     if code == "InvalidObjectState":
         return InputError(Failure.UNREADABLE, "the object is archived; restore it first")
@@ -109,15 +128,15 @@ def translated(error: Exception, verb: str, where: str) -> RedactionCoreError:
     elif isinstance(error, exceptions.BaseError):
         status = _STATUS.search(text)
         why = code or (status[1].strip() if status else _reason(text))
-        kind = exceptions.PermissionDeniedError if code in _DENIED else type(error)
-        advice = next(ADVICE[each] for each in kind.__mro__ if each in ADVICE)
+        advice = next(ADVICE[kind] for kind in type(error).__mro__ if kind in ADVICE)
+        advice = _CREDENTIALS if code in _DENIED else advice
     elif isinstance(error, _UNANSWERED):
         why, advice = "the server does not answer", _SERVER
     elif "get_credentials" in text:  # what obstore's provider raises when boto3 finds none
         why, advice = "no credentials were found", _CREDENTIALS
     elif "endpoint" in text.lower() or "Port" in text:  # the text may hold a password
         why, advice = "the endpoint is no http:// or https:// address", _SERVER
-    elif isinstance(error, BotoCoreError):
+    elif of_a_process or isinstance(error, (BotoCoreError, RuntimeError)):
         why, advice = " ".join(text.split()), _CREDENTIALS
     else:
         why, advice = " ".join(text.split()), _SERVER
@@ -126,7 +145,7 @@ def translated(error: Exception, verb: str, where: str) -> RedactionCoreError:
 
 def _reason(text: str) -> str:
     """Shorten obstore's report, which goes on for many lines and repeats the address."""
-    first = text.partition("\n")[0]
+    first = text.partition("\n")[0].rpartition(_PROVIDER)[2]
     return "the server does not answer" if "HTTP error" in first else first[:200]
 
 
@@ -146,4 +165,4 @@ def _code(error: Exception) -> str:
     if isinstance(error, ClientError):
         return _client_code(error)
     found = _CODE.search(str(error))
-    return (found[1] or found[2]) if found else ""
+    return found[1] or found[2] if found else ""

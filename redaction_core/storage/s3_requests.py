@@ -13,13 +13,12 @@ from typing import TYPE_CHECKING, Final, TypeVar
 from botocore.exceptions import HTTPClientError
 
 from redaction_core.errors import UsageError
+from redaction_core.storage.s3_clients import READ_AT_ONCE
 from redaction_core.storage.s3_faults import FOREIGN, is_transient
 
 if TYPE_CHECKING:
     from _typeshed import WriteableBuffer
 
-READ_AT_ONCE: Final = 2**23
-"""Bytes of one request, at most."""
 _FIRST_PAUSE_S: Final = 0.1
 _LONGEST_PAUSE_S: Final = 5.0
 _LEAST_TRIES: Final = 3

@@ -12,6 +12,7 @@ import torch
 
 from redaction_core.errors import CheckpointError, RedactionCoreError
 from redaction_core.mixture import RedactionMixture
+from redaction_core.stages import stage
 from redaction_core.training.history import HISTORY, Epoch, History
 from redaction_core.training.optimisation import tally
 from redaction_core.training.outbox import Outbox, patiently
@@ -143,8 +144,10 @@ class Loop:
         while not self._is_over:
             ends = self._loader.steps_per_epoch * (len(self._history.epochs) + 1)
             while trainer.steps < ends:
-                batch = next(batches)
-                self._step(objective, batch)
+                with stage("data"):
+                    batch = next(batches)
+                with stage("step"):
+                    self._step(objective, batch)
                 seen(batch)
                 at_end = trainer.steps == ends
                 if at_end or trainer.steps - self._reported_step >= self._every:

@@ -1,16 +1,6 @@
 """`jobs.train --workers MIN:MAX` on a real cluster, while nodes join it and one of them dies."""
 
-import os
-import secrets
-import shutil
-import signal
-import socket
-import subprocess
-import sysconfig
-import tempfile
-import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -18,77 +8,15 @@ import pytest
 from redaction_core.checkpoints import load_model
 from tests.command import Command
 from tests.faults.traces import Trace
+from tests.local_cluster import LocalCluster, local_cluster, wait_until
 from tests.unit.training_sets import smooth_images, write_data_set
 
-RAY = Path(sysconfig.get_path("scripts")) / "ray"
 LIMIT_S = 240
 BATCH_SIZE = 12
 """A whole batch falls into equal shares for 1, 2 and 3 workers: shares tell how many there were."""
 TRAIN, VAL, SIDE = 26, 8, 128
 REPEATS, EPOCHS = 25, 16
 """Of 26 * 25 samples two are left for an epoch's last batch: of three workers, one has none."""
-
-
-class LocalCluster:
-    """Ray nodes of one core each, every one a process group of its own on this machine."""
-
-    def __init__(self, folder: Path, environment: Mapping[str, str]) -> None:
-        """Take what is to be in the environment of all workers."""
-        self._folder = folder
-        self._port = free_port()
-        self._nodes: list[subprocess.Popen[bytes]] = []
-        # A token of its own: without one, Ray takes the one in the home folder.
-        token = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
-        scripts = os.pathsep.join((str(RAY.parent), os.environ.get("PATH", "")))
-        self.environment = {
-            **environment,
-            **token,
-            "PATH": scripts,
-            "RAY_ADDRESS": f"127.0.0.1:{self._port}",
-            "RAY_USAGE_STATS_ENABLED": "0",
-        }
-
-    def add(self) -> int:
-        """Start a node, the first as the head; gives its number."""
-        command = [str(RAY), "start", "--block", "--disable-usage-stats", "--num-cpus=1"]
-        command += [f"--object-store-memory={100 * 2**20}", "--node-ip-address=127.0.0.1"]
-        command += ["--min-worker-port=0", "--max-worker-port=0"]
-        if self._nodes:
-            command += [f"--address=127.0.0.1:{self._port}"]
-        else:
-            command += ["--head", f"--port={self._port}", "--include-dashboard=false"]
-            command += [f"--ray-client-server-port={free_port()}"]
-            command += [f"--temp-dir={self._folder}"]
-        environment = {**os.environ, **self.environment}
-        del environment["RAY_ADDRESS"]
-        number = len(self._nodes)
-        log = self._folder / f"node-{number}.log"
-        with log.open("wb") as output:
-            node = subprocess.Popen(
-                command, env=environment, stdout=output, stderr=output, start_new_session=True
-            )
-        self._nodes.append(node)
-
-        def started() -> bool:
-            assert node.poll() is None, log.read_text()
-            return "Ray runtime started" in log.read_text()
-
-        # One after the other: nodes of one machine that start at once get in each other's way.
-        wait_until(started)
-        return number
-
-    def kill(self, number: int) -> None:
-        """End all processes of a node at once, as a power cut would."""
-        node = self._nodes[number]
-        if node.poll() is None:
-            os.killpg(node.pid, signal.SIGKILL)
-            node.wait()
-
-    def close(self) -> None:
-        """End all nodes."""
-        for number in reversed(range(len(self._nodes))):
-            self.kill(number)
-        shutil.rmtree(self._folder, ignore_errors=True)
 
 
 @pytest.fixture
@@ -98,24 +26,8 @@ def trace(tmp_path: Path) -> Trace:
 
 @pytest.fixture
 def cluster(trace: Trace) -> Iterator[LocalCluster]:
-    # Sockets lie in this folder: pytest's own is too deep for their names.
-    folder = Path(tempfile.mkdtemp(prefix="ray-"))
-    with ExitStack() as stack:
-        cluster = LocalCluster(folder, {"REDACTION_TRAINING_TRACE": str(trace.folder)})
-        stack.callback(cluster.close)
+    with local_cluster({"REDACTION_TRAINING_TRACE": str(trace.folder)}) as cluster:
         yield cluster
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as held:
-        return int(held.getsockname()[1])
-
-
-def wait_until(condition: Callable[[], bool]) -> None:
-    ends = time.monotonic() + LIMIT_S
-    while not condition():
-        assert time.monotonic() < ends
-        time.sleep(0.05)
 
 
 def test_a_training_goes_on_while_nodes_come_and_go(
@@ -141,11 +53,11 @@ def test_a_training_goes_on_while_nodes_come_and_go(
         assert command.process.poll() is None, (command.log / "stderr").read_text()
         return trace.workers(BATCH_SIZE)
 
-    wait_until(lambda: workers() == 1)
+    wait_until(lambda: workers() == 1, LIMIT_S)
     joined = [cluster.add(), cluster.add()]
-    wait_until(lambda: workers() == 3)
+    wait_until(lambda: workers() == 3, LIMIT_S)
     cluster.kill(joined[0])
-    wait_until(lambda: workers() == 2)
+    wait_until(lambda: workers() == 2, LIMIT_S)
     ended = command.wait()
 
     assert ended.code == 0, ended.stderr

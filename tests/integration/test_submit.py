@@ -1,148 +1,164 @@
-"""`ray job submit` of a job to a cluster: what is uploaded, and which exit code comes back."""
+"""`ray job submit` to a head and three workers: uploads, exit codes, access, metrics, logs."""
 
-import os
+import json
+import re
 import secrets
-import shutil
-import signal
-import socket
-import subprocess
-import sysconfig
-import tempfile
-import time
-import urllib.error
-import urllib.request
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from subprocess import CompletedProcess
+from typing import Any
 
-import numpy as np
 import pytest
-from PIL import Image
 
-ROOT = Path(__file__).resolve().parents[2]
-RAY = Path(sysconfig.get_path("scripts")) / "ray"
+from jobs._telemetry import NAMES
+from redaction_core.embedded_s3 import EmbeddedS3
+from redaction_core.images import encode
+from redaction_core.storage import open_store
+from tests.local_cluster import LocalCluster, local_cluster
+from tests.unit.test_dashboard import metrics_asked_for
+from tests.unit.training_sets import smooth_images
+
 MAX_UPLOAD_BYTES = 5 * 2**20
-START_LIMIT_S = 120
-SUBMIT_LIMIT_S = 300
+IMAGES, SIDE, SHARD_SIZE = 14, 64, 3
+ROAD = {
+    "ingest": ("--images", "{}/in", "--output", "{}/set", "--size", str(SIDE)),
+    "train": ("--data", "{}/set", "--output", "{}/net", "--workers", "2", "--epochs", "1"),
+    "reconstruct": ("--input", "{}/in", "--output", "{}/out", "--redact", "pixelate:4"),
+    "audit": ("--images", "{}/in", "--output", "{}/strength", "--redactions", "pixelate:4"),
+    "verify": ("--output", "{}/out"),
+}
+MORE = {
+    "ingest": ("--val-fraction", "0.3"),
+    "train": (
+        *("--network", "enhancer", "--architecture", "width=8", "blocks=1"),
+        *("--redact", "pixelate:4", "--crop", "32", "--batch-size", "2", "--precision", "float32"),
+    ),
+}
 
 
 @dataclass(frozen=True)
-class Cluster:
-    """A Ray head on this machine, and where it keeps its files."""
+class Road:
+    """All verbs, one after the other, on one cluster and one S3 server."""
 
-    address: str
-    folder: Path
-    environment: dict[str, str]
+    cluster: LocalCluster
+    location: str
+    ended: dict[str, CompletedProcess[str]]
+    metrics: str
 
-    def submit(self, *arguments: str) -> subprocess.CompletedProcess[str]:
-        """Submit the checkout with `jobs.reconstruct` as its entry point, and wait for the end."""
-        command = [RAY, "job", "submit", "--address", self.address, "--working-dir", ".", "--"]
-        return subprocess.run(
-            [*command, "python", "-m", "jobs.reconstruct", *arguments],
-            cwd=ROOT,
-            env=self.environment,
-            capture_output=True,
-            text=True,
-            check=False,
-            timeout=SUBMIT_LIMIT_S,
-        )
+    def result(self, verb: str) -> dict[str, Any]:
+        """Give the closing line of a job, which the submission prints with the log."""
+        (line,) = re.findall(rf'^{{"verb": "{verb}".*}}$', self.ended[verb].stdout, re.MULTILINE)
+        return dict(json.loads(line))
+
+    def total(self, name: str, **labels: str) -> float:
+        """Add up a metric over machines and processes."""
+        found = re.findall(rf"^ray_{name}{{(.*)}} (\S+)$", self.metrics, re.MULTILINE)
+        wanted = [f'{label}="{value}"' for label, value in labels.items()]
+        return sum(float(value) for text, value in found if all(each in text for each in wanted))
 
 
 @pytest.fixture(scope="module")
-def cluster() -> Iterator[Cluster]:
-    # Sockets lie in this folder: pytest's own is too deep for their names.
-    folder = Path(tempfile.mkdtemp(prefix="ray-"))
-    gcs, dashboard, client = free_ports(3)
-    scripts = os.pathsep.join((str(RAY.parent), os.environ.get("PATH", "")))
-    # A token of its own: without one, Ray takes the one in the home folder, or asks for none.
-    token = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
-    environment = os.environ | {"PATH": scripts} | token
-    environment.pop("RAY_ADDRESS", None)
-    command = [RAY, "start", "--head", "--block", "--disable-usage-stats", "--num-cpus=2"]
-    ports = {
-        # Named, all three: of those it picks itself Ray may pick one that it was given for another.
-        "port": gcs,
-        "dashboard-port": dashboard,
-        "ray-client-server-port": client,
-        "dashboard-agent-listen-port": 0,
-        "min-worker-port": 0,
-        "max-worker-port": 0,
-    }
-    command += [f"--{name}={number}" for name, number in ports.items()]
-    command += [f"--object-store-memory={100 * 2**20}", f"--temp-dir={folder}"]
-    log = folder / "head.log"
-    with log.open("wb") as output:
-        head = subprocess.Popen(
-            command, env=environment, stdout=output, stderr=output, start_new_session=True
-        )
-    try:
-        address = f"http://127.0.0.1:{dashboard}"
-        bearer = {"Authorization": f"Bearer {token['RAY_AUTH_TOKEN']}"}
-        request = urllib.request.Request(f"{address}/api/version", headers=bearer)  # noqa: S310 - our own
-        wait_for(request, head, log)
-        yield Cluster(address, folder, environment)
-    finally:
-        # The whole group at once: a head that is asked politely drains for half a minute.
-        os.killpg(head.pid, signal.SIGKILL)
-        head.wait()
-        shutil.rmtree(folder, ignore_errors=True)
+def cluster(s3_server: EmbeddedS3) -> Iterator[LocalCluster]:
+    with local_cluster(s3_server.environment, dashboard=True) as cluster:
+        cluster.add(cpus=0)
+        for _ in range(3):
+            cluster.add()
+        yield cluster
 
 
-def free_ports(count: int) -> list[int]:
-    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
-    ports = [one.getsockname()[1] for one in sockets]
-    for one in sockets:
-        one.close()
-    return ports
+@pytest.fixture(scope="module")
+def road(cluster: LocalCluster, s3_server: EmbeddedS3) -> Road:
+    location = f"s3://tests/{secrets.token_hex(4)}"
+    with pytest.MonkeyPatch.context() as patched:
+        for name, value in s3_server.environment.items():
+            patched.setenv(name, value)
+        store = open_store(f"{location}/in")
+    for number, image in enumerate(smooth_images(IMAGES, SIDE)):
+        store.put(f"{number:02}.png", encode(image, "png"))
+    store.put("broken.png", b"no image")
+    ended = {}
+    for verb, flags in ROAD.items():
+        told = [flag.format(location) for flag in (*flags, *MORE.get(verb, ()))]
+        if verb in ("ingest", "reconstruct", "audit"):
+            told += ["--shard-size", str(SHARD_SIZE), "--max-failure-rate", "0.1"]
+        ended[verb] = cluster.submit(verb, *told)
+        assert ended[verb].returncode == 0, ended[verb].stdout + ended[verb].stderr
+    return Road(cluster, location, ended, cluster.metrics())
 
 
-def wait_for(request: urllib.request.Request, process: subprocess.Popen[bytes], log: Path) -> None:
-    deadline = time.monotonic() + START_LIMIT_S
-    while process.poll() is None and time.monotonic() < deadline:
-        try:
-            with urllib.request.urlopen(request, timeout=5):  # noqa: S310 - our own
-                return
-        except (urllib.error.URLError, ConnectionError, TimeoutError):
-            time.sleep(0.2)
-    pytest.fail(f"the cluster did not start: {log.read_text()}")
+def test_each_job_succeeds_on_a_cluster(road: Road) -> None:
+    for verb in ("ingest", "reconstruct", "audit"):
+        found = road.result(verb)
+        assert (found["inputs"], found["failed"]) == (IMAGES + 1, 1), verb
+    assert road.result("train")["epochs"] == 1
+    assert road.result("verify")["problems"] == 0
 
 
-def write_images(folder: Path, count: int) -> None:
-    folder.mkdir()
-    rng = np.random.default_rng(0)
-    for number in range(count):
-        blocks = rng.integers(0, 256, (8, 8), dtype=np.uint8)
-        pixels = np.kron(blocks, np.ones((4, 4), np.uint8))
-        Image.fromarray(pixels).save(folder / f"{number}.png")
-
-
-def test_a_job_that_succeeds_exits_with_0_after_a_small_upload(
-    cluster: Cluster, tmp_path: Path
-) -> None:
-    write_images(tmp_path / "in", 3)
-    result = cluster.submit("--input", str(tmp_path / "in"), "--output", str(tmp_path / "out"))
-    assert result.returncode == 0, result.stdout + result.stderr
-    written = {path.name for path in (tmp_path / "out" / "images").iterdir()}
-    assert written == {"0.png", "1.png", "2.png"}
-
-    packages = cluster.folder / "session_latest" / "runtime_resources" / "working_dir_files"
-    (package,) = (path for path in packages.iterdir() if path.is_dir())
+def test_the_upload_is_small(road: Road) -> None:
+    folder = road.cluster.temp_dir(0) / "session_latest" / "runtime_resources" / "working_dir_files"
+    (package,) = (path for path in folder.iterdir() if path.is_dir())
     assert {path.name for path in package.iterdir()} == {"jobs", "redaction_core", "pyproject.toml"}
     files = [path for path in package.rglob("*") if path.is_file() and path.suffix != ".pyc"]
     assert sum(path.stat().st_size for path in files) < MAX_UPLOAD_BYTES
 
 
-def test_a_job_with_too_many_failed_inputs_exits_with_1(cluster: Cluster, tmp_path: Path) -> None:
+def test_metrics_add_up_to_what_was_done(road: Road) -> None:
+    for verb in ("ingest", "reconstruct", "audit"):
+        assert road.total("redaction_inputs_total", verb=verb, status="ok") == IMAGES
+        assert road.total("redaction_inputs_total", verb=verb, status="failed") == 1
+        assert road.total("redaction_failures_total", verb=verb, failure="not_an_image") == 1
+        shards = -(-(IMAGES + 1) // SHARD_SIZE)
+        assert road.total("redaction_shards_total", verb=verb) == shards
+        assert road.total("redaction_attempts_total", verb=verb) == shards
+        assert road.total("redaction_bytes_total", verb=verb) > 0
+    for verb, stages in {
+        "ingest": ("read", "normalise", "commit"),
+        "reconstruct": ("read", "decode", "network", "measure", "commit"),
+        "train": ("data", "step"),
+    }.items():
+        for stage in stages:
+            assert road.total("redaction_stage_seconds_total", verb=verb, stage=stage) > 0, stage
+    told = set(re.findall(r"^(ray_\w+){", road.metrics, re.MULTILINE))
+    assert {name for name in told if "_redaction_" in name} <= {f"ray_{name}" for name in NAMES}
+    # Without a GPU, and where nothing is stuck or started anew, these have no values.
+    rare = "gpu|oldest|restarts|in_flight|pending|train_(loss|workers|images)"
+    asked = {name for name in metrics_asked_for() if not re.search(rare, name)}
+    assert asked <= told
+
+
+def test_logs_say_which_shard_and_which_attempt(road: Road) -> None:
+    lines = []
+    for path in road.cluster.folder.glob("*/session_latest/logs/worker-*.err"):
+        lines += [line for line in path.read_text().splitlines() if '"shard committed"' in line]
+    found = [json.loads(line) for line in lines]
+    mine = [each for each in found if each["verb"] == "reconstruct"]
+    assert sorted(each["shard"] for each in mine) == list(range(-(-(IMAGES + 1) // SHARD_SIZE)))
+    assert {each["attempt"] for each in mine} == {1}
+    assert all(each["job_id"] and each["node_id"] and each["seconds"] > 0 for each in mine)
+
+
+def test_a_wrong_token_is_refused(cluster: LocalCluster) -> None:
+    wrong = {"RAY_AUTH_TOKEN": secrets.token_hex(32)}
+    result = cluster.submit("verify", "--output", "s3://tests/out", environment=wrong)
+    assert result.returncode != 0
+    assert "Unauthenticated" in result.stderr or "InvalidAuthToken" in result.stderr, result.stderr
+
+
+def test_a_job_with_too_many_failed_inputs_exits_with_1(
+    cluster: LocalCluster, tmp_path: Path
+) -> None:
     (tmp_path / "in").mkdir()
     (tmp_path / "in" / "a.png").write_text("no image")
-    result = cluster.submit("--input", str(tmp_path / "in"), "--output", str(tmp_path / "out"))
+    places = ("--input", str(tmp_path / "in"), "--output", str(tmp_path / "out"))
+    result = cluster.submit("reconstruct", *places)
     assert result.returncode == 1, result.stdout + result.stderr
     assert "too_many_failures" in result.stdout
     assert "failed with exit code 1" in result.stdout
 
 
-def test_a_wrong_flag_fails_the_submission(cluster: Cluster) -> None:
-    result = cluster.submit("--no-such-flag", "1")
+def test_a_wrong_flag_fails_the_submission(cluster: LocalCluster) -> None:
+    result = cluster.submit("reconstruct", "--no-such-flag", "1")
     assert result.returncode == 1, result.stdout + result.stderr
     assert "failed with exit code 2" in result.stdout
     assert "--no-such-flag" in result.stdout

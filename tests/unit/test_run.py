@@ -22,9 +22,8 @@ from redaction_core.totals import Totals
 
 def job(folder: Path, **changes: Any) -> Job:  # noqa: ANN401 - any field
     outputs = open_store(str(folder / "out"))
-    verb = Verb(output=outputs, open_work=partial(int), tables={"metrics": METRICS})  # type: ignore[arg-type]  # never opened
+    verb = Verb(name="small", output=outputs, open_work=partial(int), tables={"metrics": METRICS})  # type: ignore[arg-type]  # never opened
     given = Job(
-        verb="small",
         source=str(folder / "in"),
         listed=partial(listed, str(folder / "in")),
         config={"seed": 0},

@@ -56,7 +56,11 @@ def local(monkeypatch: pytest.MonkeyPatch) -> None:
 def job(store: Store, inputs: Inputs, *retry: str, **changes: Any) -> Job:  # noqa: ANN401
     given = task(inputs)
     verb = Verb(
-        output=store, open_work=partial(open_ingestion, task=given), tables=given.tables, at_once=1
+        name="ingest",
+        output=store,
+        open_work=partial(open_ingestion, task=given),
+        tables=given.tables,
+        at_once=1,
     )
     made = Job(
         verb="ingest",

@@ -8,7 +8,13 @@ from botocore.parsers import ResponseParserError
 from obstore import exceptions
 
 from redaction_core.errors import Failure, InputError, StorageError
-from redaction_core.storage.s3_faults import ADVICE, MISSING, is_transient, translated
+from redaction_core.storage.s3_faults import (
+    ADVICE,
+    MISSING,
+    is_transient,
+    may_be_stale,
+    translated,
+)
 
 
 def obstore_errors() -> Iterator[type[Exception]]:
@@ -54,11 +60,13 @@ def generic(answer: str) -> exceptions.GenericError:
         (generic("Server returned non-2xx status code: 409 Conflict: "), True),
         (generic("Server returned non-2xx status code: 400 Bad Request: <Code>X</Code>"), False),
         (generic("status code: 400 Bad Request: <Code>RequestTimeout</Code>"), True),
-        (exceptions.GenericError("request failed for key k: why (code: AccessDenied)"), False),
-        (exceptions.GenericError("request failed for key k: why (code: InternalError)"), True),
-        (exceptions.GenericError("Server returned error response: <Code>SlowDown</Code>"), True),
+        (generic("Server returned error response: <Code>SlowDown</Code>"), True),
         (ResponseParserError("no element found"), True),
+        (generic("request failed for key k: Denied. (code: AccessDenied)"), False),
+        (generic("request failed for key k: Wait. (code: SlowDown)"), True),
+        (generic("Server returned non-2xx status code: 400 Bad Request: "), False),
         (exceptions.PermissionDeniedError("x"), False),
+        (exceptions.UnauthenticatedError("x"), False),
         (exceptions.PreconditionError("x"), True),
         (FileNotFoundError("x"), False),
         (ValueError("x"), False),
@@ -69,14 +77,48 @@ def test_what_is_tried_again(error: Exception, transient: bool) -> None:  # noqa
 
 
 @pytest.mark.parametrize(
+    ("error", "stale"),
+    [
+        (refused("ExpiredToken", 400), True),
+        (refused("RequestExpired", 403), True),
+        (refused("InvalidAccessKeyId", 403), True),
+        (refused("AccessDenied", 403), False),
+        (refused("NoSuchBucket", 404), False),
+        (generic("status code: 400 Bad Request: <Code>ExpiredToken</Code>"), True),
+        (generic("status code: 400 Bad Request: <Code>KeyTooLongError</Code>"), False),
+        (generic("status code: 503 Service Unavailable: "), False),
+        (generic("HTTP error: error sending request"), False),
+        (exceptions.PermissionDeniedError("status code: 403: <Code>AccessDenied</Code>"), False),
+        # The answer to HEAD names no code.
+        (exceptions.PermissionDeniedError("status code: 403 Forbidden: "), True),
+        (generic("status code: 400 Bad Request: "), True),
+        (exceptions.UnauthenticatedError("no credentials"), False),
+        (FileNotFoundError("status code: 404 Not Found: "), False),
+        (ValueError("x"), False),
+    ],
+)
+def test_what_newer_credentials_may_cure(error: Exception, stale: bool) -> None:  # noqa: FBT001
+    assert may_be_stale(error) is stale
+
+
+@pytest.mark.parametrize(
     ("error", "text"),
     [
         (refused("AccessDenied", 403), "cannot list s3://b: AccessDenied 403; check the cred"),
         (FileNotFoundError("<Code>NoSuchBucket</Code>"), "there is no such bucket; create it"),
         (generic("HTTP error: error sending request"), "the server does not answer; check the en"),
         (generic("status code: 400 Bad Request: <Code>X</Code>"), "cannot list s3://b: X; "),
-        (exceptions.GenericError("why (code: AccessDenied)"), "AccessDenied; check the cred"),
         (ResponseParserError("no\nelement"), "cannot list s3://b: the server does not answer; "),
+        (generic("400 Bad Request: <Code>ExpiredToken</Code>"), "ExpiredToken; check the cred"),
+        (generic("failed for key k: No. (code: AccessDenied)"), "AccessDenied; check the cred"),
+        (
+            exceptions.UnauthenticatedError(
+                "for path External AWS credential provider: CredentialRetrievalError: log in\nmore"
+            ),
+            "cannot list s3://b: CredentialRetrievalError: log in; check the cred",
+        ),
+        (RuntimeError("still expired"), "cannot list s3://b: still expired; check the cred"),
+        (FileNotFoundError(2, "No such file", "tool"), "No such file: 'tool'; check the cred"),
     ],
 )
 def test_errors_say_what_to_do(error: Exception, text: str) -> None:

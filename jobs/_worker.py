@@ -1,0 +1,213 @@
+"""A worker of a pool: what Ray calls with the name of a shard, from its inputs to its commit."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import logging
+import os
+import threading
+import time
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+import pyarrow as pa
+import ray
+from ray.exceptions import RayActorError
+
+from jobs._telemetry import WorkerTelemetry
+from redaction_core.commits import (
+    IMAGES,
+    Commit,
+    ShardRef,
+    begin_attempt,
+    commit_shard,
+    end_attempt,
+    part_bytes,
+    part_key,
+    read_commit,
+    read_shard,
+)
+from redaction_core.commits.layout import companion_key, json_bytes
+from redaction_core.errors import Failure, InputError, RedactionCoreError, StorageError
+from redaction_core.stages import stage
+from redaction_core.totals import Totals
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
+    from jobs._verb import Outcome, Verb, Work
+    from redaction_core.plan import PlannedInput
+
+DEATHS = 3
+"""After so many attempts at a shard that ended in death, a process of its own runs it."""
+_LOG = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pool:
+    """How many workers, and what each of them takes of the cluster."""
+
+    workers: int
+    cpus: float
+    gpus: float
+
+
+class ShardWorker:
+    """A worker of the pool: one shard a call, from its name to its commit."""
+
+    def __init__(self, verb: Verb, pool: Pool) -> None:
+        self._verb = verb
+        self._pool = pool
+        self._work: Work | None = None
+        self._opening = threading.Lock()
+        self._telemetry = WorkerTelemetry(verb.name, gpu=pool.gpus > 0)
+
+    def __call__(self, batch: pa.Table) -> pa.Table:
+        """Do one shard; an error of storage comes back as a row, not as a stack trace."""
+        (row,) = batch.to_pylist()
+        shard = ShardRef(**row)
+        try:
+            with self._telemetry.shard():
+                commit = self._do(shard)
+        except RedactionCoreError as error:
+            told = {"error_class": type(error).__name__, **self._told(shard)}
+            _LOG.error("shard failed: %s", error, extra=told)
+            return _answer(error=str(error), error_kind=type(error).__name__)
+        return _answer(totals=json.dumps(commit.totals))
+
+    def _told(self, shard: ShardRef) -> dict[str, Any]:
+        """Give what each line of the log says beside its message; Ray adds job and machine."""
+        return {"verb": self._verb.name, "shard": shard.number, "plan": shard.plan_id}
+
+    def _do(self, shard: ShardRef) -> Commit:
+        store = self._verb.output
+        if (there := read_commit(store, shard)) is not None:
+            return there
+        with self._opening:
+            self._work = self._work or self._verb.open_work(self._pool.gpus > 0)
+        work = self._work
+        started = time.monotonic()
+        attempt = begin_attempt(store, shard, note=_whereabouts())
+        told = {"attempt": attempt.number, "deaths": attempt.deaths, **self._told(shard)}
+        self._telemetry.attempts.inc(1)
+        _LOG.info("shard begun", extra=told)
+        try:
+            inputs = read_shard(store, shard)
+            apart = attempt.deaths >= DEATHS
+            outcomes = self._apart(inputs) if apart else [work.run(inputs)]
+            with stage("commit"):
+                written = self._write(shard, inputs, outcomes)
+                commit = commit_shard(store, shard, written)
+                if commit == written:
+                    # An attempt that died may have written what failed in the end.
+                    store.delete(_strays(inputs, outcomes, self._verb.companions))
+        finally:
+            # Only death leaves the mark; where storage is gone, one mark too many is harmless.
+            with contextlib.suppress(StorageError):
+                end_attempt(store, attempt)
+        seconds = round(time.monotonic() - started, 3)
+        done = {"seconds": seconds, "inputs": commit.totals["inputs"]}
+        _LOG.info("shard committed", extra={**done, **told})
+        return commit
+
+    def _write(
+        self, shard: ShardRef, inputs: Sequence[PlannedInput], outcomes: Sequence[Outcome]
+    ) -> Commit:
+        totals = Totals()
+        failed: dict[str, str] = {}
+        for outcome in outcomes:
+            totals.add(outcome.totals)
+            failed |= outcome.failed
+        # What a listing knows; of URLs only what came tells.
+        totals.bytes = totals.bytes or sum(item.size for item in inputs)
+        parts = []
+        for table, schema in self._verb.tables.items():
+            rows = [row for outcome in outcomes for row in outcome.tables.get(table, ())]
+            if rows:
+                data = part_bytes(rows, schema)
+                parts.append(part_key(table, shard.number, data))
+                self._verb.output.put_if_absent(parts[-1], data)
+        unwritten = (item.output for item in inputs if item.key in failed and item.output)
+        return Commit(
+            shard=shard.number,
+            parts=tuple(parts),
+            unwritten=tuple(unwritten),
+            totals=totals.to_json(),
+        )
+
+    def _apart(self, inputs: Sequence[PlannedInput]) -> list[Outcome]:
+        """Run a deadly shard in another process; an input that kills it becomes a row."""
+        assert self._work is not None  # noqa: S101 - opened by the caller
+        # Takes nothing of the cluster, as its parent waits meanwhile; Ray must not revive it.
+        start: Any = ray.remote(num_cpus=0, max_restarts=0, max_task_retries=0)(_Apart)
+        with contextlib.suppress(RayActorError):
+            # As a whole: it may have died of kills alone, and batches of one round differently.
+            return [_result(start.remote(self._verb.open_work), inputs)]
+        apart = None
+        outcomes: list[Outcome] = []
+        for item in inputs:
+            apart = apart or start.remote(self._verb.open_work)
+            try:
+                outcomes.append(_result(apart, [item]))
+            except RayActorError:
+                apart = None
+                detail = "the process that worked on it died"
+                error = InputError(Failure.WORKER_CRASH, detail)
+                outcomes.append(self._work.failure(item, error))
+        return outcomes
+
+
+def _strays(
+    inputs: Sequence[PlannedInput], outcomes: Sequence[Outcome], companions: Sequence[str]
+) -> Iterator[str]:
+    """Name the images that must not be there, as their inputs failed; not what is not ours."""
+    failed = {
+        key
+        for outcome in outcomes
+        for key, failure in outcome.failed.items()
+        if failure != Failure.OUTPUT_CONFLICT
+    }
+    for item in inputs:
+        if item.output and item.key in failed:
+            yield IMAGES + item.output
+            yield from (companion_key(folder, item.output) for folder in companions)
+
+
+class _Apart:
+    """Work in a process that may die."""
+
+    def __init__(self, open_work: Callable[[bool], Work]) -> None:
+        self._open_work = open_work
+        self._work: Work | None = None
+
+    def run(self, inputs: Sequence[PlannedInput]) -> Outcome | RedactionCoreError:
+        """Do some inputs; an error is returned, as Ray would make a stack trace of it."""
+        try:
+            # The GPU is its parent's.
+            self._work = self._work or self._open_work(False)  # noqa: FBT003 - its one argument
+            return self._work.run(inputs)
+        except RedactionCoreError as error:
+            return error
+
+
+def _result(apart: Any, inputs: Sequence[PlannedInput]) -> Outcome:  # noqa: ANN401 - Ray's handle
+    result: Outcome | RedactionCoreError = ray.get(apart.run.remote(inputs))
+    if isinstance(result, RedactionCoreError):
+        raise result
+    return result
+
+
+def _whereabouts() -> bytes:
+    """Say who has begun an attempt, for the mark that it leaves."""
+    machine = ray.util.get_node_ip_address()  # type: ignore[no-untyped-call]
+    where = {"machine": machine, "pid": os.getpid()}
+    return json_bytes({**where, "started": datetime.now(UTC).isoformat(timespec="seconds")})
+
+
+_ANSWER = pa.schema([("totals", pa.string()), ("error", pa.string()), ("error_kind", pa.string())])
+
+
+def _answer(**values: str) -> pa.Table:
+    return pa.Table.from_pylist([values], schema=_ANSWER)

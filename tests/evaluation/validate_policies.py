@@ -1,0 +1,33 @@
+"""Validate infra/iam against the actions, resources and conditions that AWS knows.
+
+pip install parliament
+python -m tests.evaluation.validate_policies
+"""
+
+import sys
+
+from tests.identities import POLICIES, policy
+
+PLACES = {"INPUT": "s3://one/in", "OUTPUT": "s3://two/out", "MODEL": "s3://three/model"}
+WRONG = '{"Version": "2012-10-17", "Statement": {"Effect": "Allow", "Action": "s3:HeadBucket"}}'
+
+
+def problems(document: str) -> list[str]:
+    """Give what parliament finds in a policy."""
+    import parliament
+
+    return [str(found) for found in parliament.analyze_policy_string(document).findings]
+
+
+def main() -> int:
+    """Print a line a policy; gives the exit code."""
+    found = {path.stem: problems(policy(path.stem, PLACES)) for path in POLICIES.glob("*.json")}
+    for job, lines in sorted(found.items()):
+        print(f"{'FAIL' if lines else 'PASS'} {job}.json", *lines, sep="\n  " if lines else " ")
+    blind = not problems(WRONG)
+    print(f"{'FAIL' if blind else 'PASS'} a policy with an action that is none is found out")
+    return int(blind or any(found.values()))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
