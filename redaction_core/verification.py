@@ -39,6 +39,8 @@ if TYPE_CHECKING:
 
 METRICS: Final = "metrics"
 """The table with a row an input; other verbs have theirs in several."""
+FAILURES: Final = "failures"
+"""Written by the last pass of an ingest, a part a shard at most: no commit names them."""
 
 _READERS: Final = 16
 OPTIONAL: Final = "blind.html"
@@ -138,6 +140,9 @@ def check_whole(run: Run, checked: Checked) -> Checked:
         look.add(run.layout.summary, what)
     if rows is not None and rows != run.inputs:
         look.add(f"{METRICS}/", f"{rows} rows for {run.inputs} inputs")
+    failed = checked.rows[FAILURES] if FAILURES in run.layout.tables else None
+    if failed is not None and failed != told.get("failed"):
+        look.add(f"{FAILURES}/", f"{failed} rows for {told.get('failed')} failed inputs")
     return look.found()
 
 
@@ -184,7 +189,10 @@ def _check_table(
     prefix = f"{table}/part-{check.shard.number:06d}-"
     committed = {part for part in commit.parts if part.startswith(f"{table}/")}
     there = {entry.key for entry in check.store.list(prefix, missing_ok=True)}
-    expected = committed if committed <= there else _marked(check, prefix) & there or committed
+    if table == FAILURES:
+        expected = {min(there)} if there else set()
+    else:
+        expected = committed if committed <= there else _marked(check, prefix) & there or committed
     for key in sorted(there - expected):
         look.add(key, "is one part too many: its rows come twice")
     rows: list[dict[str, Any]] = []

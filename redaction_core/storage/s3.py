@@ -6,9 +6,6 @@ moves the objects (a tenth of the processor time an object), with credentials as
 
 import io
 import logging
-import math
-import os
-import random
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import islice
@@ -16,21 +13,22 @@ from threading import Lock
 from typing import TYPE_CHECKING, Any, BinaryIO, Final, TypeVar
 
 import obstore
+from botocore.parsers import ResponseParserError
 from obstore import exceptions
 
 from redaction_core.errors import Failure, InputError, UsageError
 from redaction_core.storage.order import in_key_order
-from redaction_core.storage.s3_clients import Clients
+from redaction_core.storage.s3_clients import READ_AT_ONCE, Clients
 from redaction_core.storage.s3_faults import (
     FOREIGN,
     MISSING,
     UNCERTAIN,
     is_missing_bucket,
     is_too_long,
-    is_transient,
     may_be_stale,
     translated,
 )
+from redaction_core.storage.s3_requests import Ranges, seconds_of, tried, within
 from redaction_core.storage.store import (
     Blob,
     Entry,
@@ -41,14 +39,14 @@ from redaction_core.storage.store import (
 )
 
 if TYPE_CHECKING:
-    from _typeshed import WriteableBuffer
     from obstore import GetOptions
     from obstore.store import S3Store as Objects
 
-_RETRY_VARIABLE: Final = "REDACTION_STORAGE_RETRY_S"
-_RETRY_S: Final = 60.0
-_LONGEST_PAUSE_S: Final = 5.0
+_RETRY_S: Final = 180.0  # an outage of a minute, and requests that hang at its end
+_TIMEOUT_S: Final = 30.0
 _READ_AHEAD_BYTES: Final = 2**21
+_QUIET_S: Final = 3.0  # a single refusal is no news
+_PAGE_BYTES: Final = 2**20  # of a listing
 _DELETE_AT_ONCE: Final = 1000  # the most that S3 takes in one request
 _T = TypeVar("_T")
 _LOG: Final = logging.getLogger(__name__)
@@ -57,9 +55,10 @@ _LOG: Final = logging.getLogger(__name__)
 class S3Store(Store):
     """Objects below one prefix of one bucket.
 
-    What is transient (no connection, 5xx, throttling) is tried again for a minute, or for the
-    seconds of the environment variable REDACTION_STORAGE_RETRY_S. Where credentials are refused
-    as expired or unknown, they are looked for again, once a request.
+    What is transient (no connection, 5xx, throttling) is tried again for three minutes, or for the
+    seconds of the environment variable REDACTION_STORAGE_RETRY_S. A request is given up after half
+    a minute without a byte (REDACTION_STORAGE_TIMEOUT_S), or when it is too slow. Where credentials
+    are refused as expired or unknown, they are looked for again, once a request.
     """
 
     in_flight = 8
@@ -74,7 +73,10 @@ class S3Store(Store):
         self._bucket = bucket
         self._base = prefix and prefix + "/"
         self._where = self.location
-        self._retry_s = _retry_seconds()
+        self._retry_s = seconds_of("REDACTION_STORAGE_RETRY_S", _RETRY_S)
+        self._timeout_s = seconds_of("REDACTION_STORAGE_TIMEOUT_S", _TIMEOUT_S)
+        if not self._timeout_s:
+            raise UsageError("REDACTION_STORAGE_TIMEOUT_S=0: no request could succeed")
         self._renewing = Lock()
         self._clients = self._open()
         self._where += f" at {self._clients.host}"
@@ -85,7 +87,7 @@ class S3Store(Store):
 
     def _open(self) -> Clients:
         try:
-            return Clients.open(self._bucket)
+            return tried(lambda: Clients(self._bucket, self._timeout_s), self._retry_s)
         except FOREIGN as error:
             raise translated(error, "open", self._where) from error
 
@@ -103,7 +105,7 @@ class S3Store(Store):
     def _listed(self, prefix: str) -> Iterator[Entry]:
         request = {"Bucket": self._bucket, "Prefix": self._base + prefix}
         while True:
-            page = self._tried("list", "", lambda: self._clients.boto.list_objects_v2(**request))
+            page = self._tried("list", "", lambda: self._page(request))
             for item in page.get("Contents", ()):
                 key = item["Key"].removeprefix(self._base)
                 if not key.endswith("/") and key:
@@ -112,24 +114,42 @@ class S3Store(Store):
                 return
             request["ContinuationToken"] = page["NextContinuationToken"]
 
+    def _page(self, request: dict[str, Any]) -> dict[str, Any]:
+        clients = self._clients
+        page: dict[str, Any] = within(
+            clients.limit_s(_PAGE_BYTES), lambda: clients.boto.list_objects_v2(**request)
+        )
+        # For boto3, an answer that ends before its body is a folder without files.
+        if "IsTruncated" not in page:
+            raise ResponseParserError("a listing without its end")
+        return page
+
     def read(self, key: str, *, max_bytes: int | None = None) -> Blob:
         """See `Store.read`."""
         path = self._path(key)
 
-        def get() -> Blob:
+        def get() -> Blob | Entry:
             found = obstore.get(self._objects, path)
-            if max_bytes is not None and found.meta["size"] > max_bytes:
-                detail = f"{found.meta['size']} bytes, the limit is {max_bytes}"
+            size, version = found.meta["size"], _version(found.meta["e_tag"])
+            if max_bytes is not None and size > max_bytes:
+                detail = f"{size} bytes, the limit is {max_bytes}"
                 raise InputError(Failure.TOO_MANY_BYTES, detail)
-            return Blob(data=bytes(found.bytes()), version=_version(found.meta["e_tag"]))
+            if size > READ_AT_ONCE:
+                return Entry(key=key, size=size, version=version)
+            return Blob(data=bytes(found.bytes()), version=version)
 
-        return self._tried("read", key, get)
+        found = self._tried("read", key, get)
+        if isinstance(found, Blob):
+            return found
+        # In parts: what goes wrong half-way costs one of them.
+        return Blob(data=self._ranges(found).readall(), version=found.version)
 
     def open(self, key: str) -> BinaryIO:
         """See `Store.open`."""
-        found = self.entry(key)
-        path = self._path(key)
+        return io.BufferedReader(self._ranges(self.entry(key)), _READ_AHEAD_BYTES)
 
+    def _ranges(self, found: Entry) -> Ranges:
+        path = self._path(found.key)
         options: GetOptions = {"if_match": f'"{found.version}"'} if found.version else {}
 
         def get(start: int, end: int) -> bytes:
@@ -143,9 +163,9 @@ class S3Store(Store):
             return bytes(part.bytes())
 
         def ranged(start: int, end: int) -> bytes:
-            return self._tried("read", key, lambda: get(start, end))
+            return self._tried("read", found.key, lambda: get(start, end))
 
-        return io.BufferedReader(_Ranges(found.size, ranged), _READ_AHEAD_BYTES)
+        return Ranges(found.size, ranged)
 
     def entry(self, key: str) -> Entry:
         """See `Store.entry`."""
@@ -165,9 +185,11 @@ class S3Store(Store):
     def put(self, key: str, data: bytes) -> None:
         """See `Store.put`."""
         path = self._path(key)
-        self._tried(
-            "write", key, lambda: obstore.put(self._objects, path, data, use_multipart=False)
-        )
+
+        def put() -> None:
+            obstore.put(self._clients.writer(data), path, data, use_multipart=False)
+
+        self._tried("write", key, put)
 
     def put_if_absent(self, key: str, data: bytes) -> bool:
         """See `Store.put_if_absent`."""
@@ -175,7 +197,7 @@ class S3Store(Store):
 
         def create() -> bool:
             try:
-                obstore.put(self._objects, path, data, mode="create")
+                obstore.put(self._clients.writer(data), path, data, mode="create")
             except UNCERTAIN:
                 # A lost answer to our own write, or a conflict that stored nothing: look.
                 if self.exists(key):
@@ -221,82 +243,40 @@ class S3Store(Store):
         """See `Store.check`."""
         # HeadBucket names no prefix: it is denied to those who may list one alone.
         request = {"Bucket": self._bucket, "Prefix": self._base, "MaxKeys": 1}
-        self._tried("reach", "", lambda: self._clients.boto.list_objects_v2(**request))
+        self._tried("reach", "", lambda: self._page(request))
 
     def _path(self, key: str) -> str:
         return self._base + checked_key(key)
 
     def _tried(self, verb: str, key: str, request: Callable[[], _T]) -> _T:
-        """Try a request until it succeeds, fails for good, or time is up."""
-        end = time.monotonic() + self._retry_s
-        pause_s, told, renewed = 0.1, False, False
-        while True:
+        """Try a request as `tried` does; its error is one line for people."""
+        started, told, renewed = time.monotonic(), False, False
+
+        def tell() -> None:
+            nonlocal told
+            if verb == "reach" and not told and time.monotonic() - started > _QUIET_S:
+                _LOG.warning("%s does not answer: trying for %g s", self._where, self._retry_s)
+                told = True
+
+        def with_credentials() -> _T:
+            nonlocal renewed
             clients = self._clients
             try:
                 return request()
             except FOREIGN as error:
-                if not renewed and may_be_stale(error):
-                    self._renew(clients)
-                    renewed = True
-                    continue
-                if not is_transient(error) or time.monotonic() >= end:
-                    if not key and is_missing_bucket(error):
-                        raise UsageError(f"no such bucket: {self._where}") from error
-                    where = f"{printable_key(key)} in {self._where}" if key else self._where
-                    raise translated(error, verb, where) from error
-            if verb == "reach" and not told:
-                _LOG.warning("%s does not answer: trying for %g s", self._where, self._retry_s)
-                told = True
-            # Jitter keeps many clients from coming back all at once.
-            time.sleep(random.uniform(0, pause_s))  # noqa: S311 - no secret
-            pause_s = min(2 * pause_s, _LONGEST_PAUSE_S)
+                if renewed or not may_be_stale(error):
+                    raise
+            self._renew(clients)
+            renewed = True
+            return request()
 
-
-class _Ranges(io.RawIOBase):
-    """An object of a known size as a raw file, read by ranges."""
-
-    def __init__(self, size: int, fetch: Callable[[int, int], bytes]) -> None:
-        self._size = size
-        self._fetch = fetch
-        self._at = 0
-
-    def readable(self) -> bool:
-        return True
-
-    def seekable(self) -> bool:
-        return True
-
-    def seek(self, offset: int, whence: int = os.SEEK_SET, /) -> int:
-        start = {os.SEEK_SET: 0, os.SEEK_CUR: self._at, os.SEEK_END: self._size}[whence]
-        if start + offset < 0:
-            raise ValueError("negative seek position")
-        self._at = start + offset
-        return self._at
-
-    def readall(self) -> bytes:
-        # The inherited one asks for 8 KiB at a time.
-        return b"".join(iter(lambda: self.read(_READ_AHEAD_BYTES) or b"", b""))
-
-    def readinto(self, buffer: "WriteableBuffer", /) -> int:
-        view = memoryview(buffer)
-        end = min(self._at + len(view), self._size)
-        if end <= self._at:
-            return 0
-        data = self._fetch(self._at, end)
-        view[: len(data)] = data
-        self._at += len(data)
-        return len(data)
-
-
-def _retry_seconds() -> float:
-    text = os.environ.get(_RETRY_VARIABLE) or str(_RETRY_S)
-    try:
-        seconds = float(text)
-    except ValueError:
-        seconds = math.nan
-    if not 0 <= seconds < math.inf:
-        raise UsageError(f"{_RETRY_VARIABLE}={text}: write seconds, such as {_RETRY_S:g}")
-    return seconds
+        try:
+            return tried(with_credentials, self._retry_s, tell)
+        except FOREIGN as error:
+            if not key and is_missing_bucket(error):
+                raise UsageError(f"no such bucket: {self._where}") from error
+            where = f"{printable_key(key)} in {self._where}" if key else self._where
+            raise translated(error, verb, where) from error
 
 
 def _entry(key: str, item: dict[str, Any]) -> Entry:

@@ -5,6 +5,7 @@ from typing import Final
 
 from botocore.exceptions import BotoCoreError, ClientError, HTTPClientError
 from botocore.exceptions import ConnectionError as BotoConnectionError
+from botocore.parsers import ResponseParserError
 from obstore import exceptions
 
 from redaction_core.errors import (
@@ -16,7 +17,7 @@ from redaction_core.errors import (
 )
 
 FOREIGN: Final = (
-    *(exceptions.BaseError, BotoCoreError, ClientError),
+    *(exceptions.BaseError, BotoCoreError, ClientError, ResponseParserError),
     *(OSError, ValueError, RuntimeError),
 )
 """All that the libraries raise: obstore also raises FileNotFoundError and ValueError, botocore lets
@@ -58,9 +59,10 @@ _STALE: Final = {
 }
 _DENIED: Final = {"401", "403", "AccessDenied", *_STALE}
 _BUSY: Final = {
-    *("SlowDown", "Throttling", "ThrottlingException", "RequestTimeout"),
-    *("InternalError", "ServiceUnavailable"),
+    *("SlowDown", "Throttling", "ThrottlingException", "InternalError", "ServiceUnavailable"),
+    *("RequestTimeout", "IncompleteBody"),  # of uploads that the network broke: both say 400
 }
+_UNANSWERED: Final = (HTTPClientError, BotoConnectionError, ResponseParserError)
 _STATUS: Final = re.compile(r"status code: ((\d{3})[ A-Za-z]*)")
 _CODE: Final = re.compile(r"<Code>(\w+)</Code>|\(code: (\w+)\)")
 """In the body of an answer; of one key among many that are deleted, as obstore tells it."""
@@ -74,16 +76,16 @@ def is_transient(error: Exception) -> bool:
     """Say whether the same request may succeed later."""
     if isinstance(error, ClientError):
         return _client_code(error) in _BUSY or _is_transient_status(str(_client_status(error)))
-    if isinstance(error, (HTTPClientError, BotoConnectionError)):
+    if isinstance(error, _UNANSWERED):
         return True
     if isinstance(error, (exceptions.AlreadyExistsError, exceptions.PreconditionError)):
         return True
     if not isinstance(error, exceptions.GenericError):
         return False
-    if status := _STATUS.search(str(error)):
-        return _is_transient_status(status[2])
-    code = _code(error)
-    return not code or code in _BUSY
+    status, code = _STATUS.search(str(error)), _code(error)
+    if status is None:  # no answer, one cut short, or one that speaks of single objects
+        return not code or code in _BUSY
+    return code in _BUSY or _is_transient_status(status[2])
 
 
 def may_be_stale(error: Exception) -> bool:
@@ -128,7 +130,7 @@ def translated(error: Exception, verb: str, where: str) -> RedactionCoreError:
         why = code or (status[1].strip() if status else _reason(text))
         advice = next(ADVICE[kind] for kind in type(error).__mro__ if kind in ADVICE)
         advice = _CREDENTIALS if code in _DENIED else advice
-    elif isinstance(error, (HTTPClientError, BotoConnectionError)):
+    elif isinstance(error, _UNANSWERED):
         why, advice = "the server does not answer", _SERVER
     elif "get_credentials" in text:  # what obstore's provider raises when boto3 finds none
         why, advice = "no credentials were found", _CREDENTIALS

@@ -66,8 +66,8 @@ class Store(ABC):
 
         Raises:
             ObjectMissingError: there is none of this key.
-            InputError: TOO_MANY_BYTES, or UNREADABLE (no permission on the file, not a regular
-                file, an archived object).
+            InputError: TOO_MANY_BYTES, UNREADABLE (no permission on the file, not a regular file,
+                an archived object), or INPUT_CHANGED (a large object, replaced meanwhile).
         """
 
     @abstractmethod

@@ -31,7 +31,8 @@ VICTIMS: tuple[Victim, ...] = get_args(Victim)
 
 MARK = "REDACTION_TESTS_RUN"
 _SAID = re.compile(
-    r"planned |going on with |\d+ of \d+ shards are done|(reconstruct|ingest): |error: cannot |$"
+    r"planned |going on with |\d+ of \d+ shards are done|(reconstruct|ingest|audit): |"
+    r"error: cannot |$"
 )
 _ENDED_S = 300.0
 _DOWN_S = 1.0
@@ -191,7 +192,7 @@ class Scene:
         if ended.code != 0:
             # At once: what the killed run left behind may still be at work.
             again = run(log / "again", *flags, verb=verb, environment={MARK: name})
-            report.problems += _odd_lines(again)
+            report.problems += odd_lines(again)
             if again.code != 0:
                 report.problems.append(f"the rerun ended with {again.code}: {again.stderr[-500:]}")
         report.problems += differences(self.subject.read(output), self.expected)
@@ -267,10 +268,11 @@ def _judge(kill: Kill, ended: Ended, report: Report) -> None:
         report.problems.append(f"ended with {ended.code}, not 1")
     elif kill.victim == "server" and ended.code == 1 and ended.stderr.count("error: ") != 1:
         report.problems.append(f"not one line of error: {ended.stderr[-500:]}")
-    report.problems += _odd_lines(ended)
+    report.problems += odd_lines(ended)
 
 
-def _odd_lines(ended: Ended) -> list[str]:
+def odd_lines(ended: Ended) -> list[str]:
+    """Find what a person should not see on stderr."""
     lines = ended.stderr.splitlines()
     return [f"on stderr: {line}" for line in lines if not _SAID.match(line)]
 

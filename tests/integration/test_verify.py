@@ -7,10 +7,12 @@ from pathlib import Path
 import pytest
 
 from redaction_core.commits import Run
+from redaction_core.errors import Failure
 from redaction_core.storage import open_store
 from redaction_core.verification import Checked, check_shard, check_whole, checks_of
 from tests.command import run
 from tests.poison import packed, picture
+from tests.unit.small_data_set import Given, do_run, finish, lost, png, task
 
 KEYS = ("a.png", "b.jpg", "c/d.png", "e.png", "f.png", "g.png")
 
@@ -117,6 +119,20 @@ def test_damage_is_found_and_named(
     found = problems(output)
 
     assert any(place.startswith(where) and what in text for place, text in found), found
+
+
+def test_failures_that_a_last_pass_wrote(tmp_path: Path) -> None:
+    made = task({"a": Given(data=png(1)), "b": Given(data=png(2)), "c": lost(Failure.EMPTY_FILE)})
+    finish(do_run(open_store(str(tmp_path)), made, shard_size=2), made)
+    assert problems(tmp_path) == []
+
+    (written,) = (tmp_path / "failures").iterdir()
+    copy = written.with_name(written.name.replace("000001", "000000"))
+    shutil.copy(written, copy)
+    assert problems(tmp_path) == [("failures/", "2 rows for 1 failed inputs")]
+    copy.unlink()
+    double(written)
+    assert "one part too many" in str(problems(tmp_path))
 
 
 def test_a_row_of_another_input(output: Path) -> None:

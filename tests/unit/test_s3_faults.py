@@ -4,6 +4,7 @@ from collections.abc import Iterator
 
 import pytest
 from botocore.exceptions import ClientError, EndpointConnectionError, ProfileNotFound
+from botocore.parsers import ResponseParserError
 from obstore import exceptions
 
 from redaction_core.errors import Failure, InputError, StorageError
@@ -58,6 +59,9 @@ def generic(answer: str) -> exceptions.GenericError:
         (generic("Server returned non-2xx status code: 503 Service Unavailable: "), True),
         (generic("Server returned non-2xx status code: 409 Conflict: "), True),
         (generic("Server returned non-2xx status code: 400 Bad Request: <Code>X</Code>"), False),
+        (generic("status code: 400 Bad Request: <Code>RequestTimeout</Code>"), True),
+        (generic("Server returned error response: <Code>SlowDown</Code>"), True),
+        (ResponseParserError("no element found"), True),
         (generic("request failed for key k: Denied. (code: AccessDenied)"), False),
         (generic("request failed for key k: Wait. (code: SlowDown)"), True),
         (generic("Server returned non-2xx status code: 400 Bad Request: "), False),
@@ -104,6 +108,7 @@ def test_what_newer_credentials_may_cure(error: Exception, stale: bool) -> None:
         (FileNotFoundError("<Code>NoSuchBucket</Code>"), "there is no such bucket; create it"),
         (generic("HTTP error: error sending request"), "the server does not answer; check the en"),
         (generic("status code: 400 Bad Request: <Code>X</Code>"), "cannot list s3://b: X; "),
+        (ResponseParserError("no\nelement"), "cannot list s3://b: the server does not answer; "),
         (generic("400 Bad Request: <Code>ExpiredToken</Code>"), "ExpiredToken; check the cred"),
         (generic("failed for key k: No. (code: AccessDenied)"), "AccessDenied; check the cred"),
         (
