@@ -19,6 +19,7 @@ from redaction_core.commits.layout import (
     PLAN_FILE,
     SUCCESS,
     attempt_number,
+    committed_shard,
     json_bytes,
     read_json,
     sha16,
@@ -29,7 +30,6 @@ from redaction_core.commits.rounds import ELSEWHERE, Layout, Round, read_round
 from redaction_core.commits.shard import (
     Commit,
     ShardRef,
-    commit_key,
     read_commit,
     read_shard,
 )
@@ -230,11 +230,16 @@ class Run:
             yield from each.shards()
 
     def pending(self) -> Iterator[ShardRef]:
-        """Yield the shards that have no commit yet."""
+        """Yield the shards that have no commit yet; a byte a shard in memory."""
         for each in self.rounds:
+            done = bytearray(len(each.parts))
             prefix = f"{COMMITS}{each.plan_id}-"
-            done = {entry.key for entry in self.store.list(prefix, missing_ok=True)}
-            yield from (shard for shard in each.shards() if commit_key(shard) not in done)
+            for entry in self.store.list(prefix, missing_ok=True):
+                place = committed_shard(entry.key) - each.first_shard
+                if 0 <= place < len(done):
+                    done[place] = True
+            pairs = zip(each.shards(), done, strict=True)
+            yield from (shard for shard, is_done in pairs if not is_done)
 
     def commits(self) -> Iterator[Commit]:
         """Read the commits of all shards, in order; streams.
@@ -289,10 +294,12 @@ class Run:
         self.store.put(INFO, json_bytes(info))
         self.store.put(SUCCESS, json_bytes({"plans": self.plan_ids}))
 
-    def _unless_taken(self, shard: Sequence[PlannedInput]) -> list[PlannedInput]:
+    def _unless_taken(self, shard: Sequence[PlannedInput]) -> Sequence[PlannedInput]:
         """Fail inputs under whose output's name something stands before they are even planned."""
+        if not self.rounds and not self._foreign:
+            return shard
         keys = [f"{IMAGES}{item.output}" if item.output else None for item in shard]
-        if self.rounds and any(keys):
+        if self.rounds:
             with ThreadPoolExecutor(_READERS) as readers:
                 taken = list(readers.map(lambda key: bool(key) and self.store.exists(key), keys))
         else:
