@@ -42,13 +42,8 @@ def tell_plan(job: Job, flags: RunFlags) -> None:
     left = count
     if run is not None and run.rounds:
         changes = run.changes(job.listed(run.planned()))
-        pending = {shard.number for shard in run.pending()}
-        left = sum(
-            inputs
-            for each in run.rounds
-            for shard, inputs in each.sized_shards()
-            if shard.number in pending
-        )
+        pending = list(run.pending())
+        left = run.inputs_of(pending)
         plan |= {
             "shards": run.shard_count,
             "shards_done": run.shard_count - len(pending),

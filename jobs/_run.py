@@ -145,8 +145,7 @@ def _run_pending(job: Job, run: Run, cluster: Cluster) -> bool:
     done = run.shard_count - len(pending)
     if done:
         say(f"{done} of {run.shard_count} shards are done already")
-    sizes = {shard.number: size for each in run.rounds for shard, size in each.sized_shards()}
-    progress = Progress(job.verb, sum(sizes[shard.number] for shard in pending))
+    progress = Progress(job.verb, run.inputs_of(pending))
     for totals in cluster.run_shards(pending):
         progress.add(totals)
     retried = {each.plan_id for each in run.rounds if each.retries}

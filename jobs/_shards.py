@@ -55,6 +55,10 @@ DEATHS = 3
 """After so many attempts at a shard that ended in death, a process of its own runs it."""
 _QUEUE = 4
 """With so many shards for each worker, the next one is queued with it."""
+BATCH = 10_000
+"""Shards that are given to Ray at once: each costs the driver 5 KB and a millisecond beforehand."""
+BATCH_OF_A_WORKER = 64
+"""More with many workers: at the end of a batch they wait for the last shard."""
 _TASK_RETRIES = 3  # where a machine is lost
 
 _Item = TypeVar("_Item")
@@ -90,13 +94,20 @@ def size_pool(workers: int | None, cpus: float, gpus: float | None) -> Pool:
     return Pool(workers=workers or room, cpus=cpus, gpus=gpus)
 
 
-def run_shards(verb: Verb, pool: Pool, shards: Sequence[ShardRef]) -> Iterator[Totals]:
+def run_shards(verb: Verb, pool: Pool, shards: Iterable[ShardRef]) -> Iterator[Totals]:
     """Run shards on the cluster; yields the totals of each as it is committed.
 
     Raises what a worker raised on purpose, as StorageError, UsageError or CheckpointError.
     """
     logging.getLogger("ray.data").setLevel(logging.ERROR)
     ray.data.DataContext.get_current().enable_progress_bars = False
+    left = iter(shards)
+    # One batch after the other, each with workers of its own, so that the driver stays small.
+    while some := list(islice(left, max(BATCH, BATCH_OF_A_WORKER * pool.workers))):
+        yield from _run_batch(verb, pool, some)
+
+
+def _run_batch(verb: Verb, pool: Pool, shards: Sequence[ShardRef]) -> Iterator[Totals]:
     rows = [asdict(shard) for shard in shards]
     # No more than a worker's share of them: the first to start would take what is another's.
     at_once = min(verb.at_once, math.ceil(len(rows) / pool.workers))

@@ -241,6 +241,11 @@ class Run:
             pairs = zip(each.shards(), done, strict=True)
             yield from (shard for shard, is_done in pairs if not is_done)
 
+    def inputs_of(self, shards: Iterable[ShardRef]) -> int:
+        """Count the inputs of some shards."""
+        rounds = {each.plan_id: each for each in self.rounds}
+        return sum(rounds[shard.plan_id].size_of(shard) for shard in shards)
+
     def commits(self) -> Iterator[Commit]:
         """Read the commits of all shards, in order; streams.
 
