@@ -4,6 +4,7 @@ A verb that does nothing goes the way of every verb: shards through Ray, attempt
 through storage, here a folder. The driver's memory is told as it grows.
 """
 
+import math
 import sys
 import tempfile
 import time
@@ -83,7 +84,9 @@ def main(config: Dispatch) -> int:
         left = sum(1 for _ in run.pending())
         grown = (memory("VmHWM") - before) / 2**20
         verdict = "FAIL" if left else "PASS"
-        say(f"{verdict} {left} of {config.shards:,} left, driver +{grown:.0f} MiB at most")
+        batches = math.ceil(config.shards / config.batch)
+        say(f"{verdict} {left} of {config.shards:,} left, in {batches} batches")
+        say(f"driver +{grown:.0f} MiB at most")
     return 1 if left else 0
 
 
