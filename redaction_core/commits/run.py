@@ -2,13 +2,15 @@
 
 import heapq
 import json
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from functools import partial
 from itertools import islice
-from typing import Any, Final
+from typing import Any, Final, TypeVar
+
+import pyarrow as pa
 
 from redaction_core.commits.layout import (
     ATTEMPTS,
@@ -25,7 +27,7 @@ from redaction_core.commits.layout import (
     sha16,
     shard_of_part,
 )
-from redaction_core.commits.parts import plan_part
+from redaction_core.commits.parts import plan_part, read_part
 from redaction_core.commits.rounds import ELSEWHERE, Layout, Round, read_round
 from redaction_core.commits.shard import (
     Commit,
@@ -38,8 +40,11 @@ from redaction_core.plan import Change, PlannedInput, compare, differences, fing
 from redaction_core.storage import Store
 
 _READERS: Final = 16
-_READ_AHEAD: Final = 256  # commits
+_COMMITS_AHEAD: Final = 256
+_PARTS_AHEAD: Final = 16
 _EXAMPLES: Final = 3
+_Item = TypeVar("_Item")
+_Found = TypeVar("_Found")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -252,14 +257,21 @@ class Run:
         Raises:
             StorageError: a shard has none: the run is not done.
         """
-        shards = self.shards()
-        with ThreadPoolExecutor(_READERS) as readers:
-            while some := list(islice(shards, _READ_AHEAD)):
-                found = readers.map(lambda shard: read_commit(self.store, shard), some)
-                for shard, commit in zip(some, found, strict=True):
-                    if commit is None:
-                        raise StorageError(f"shard {shard.number} is not done: run again")
-                    yield commit
+        read = partial(read_commit, self.store)
+        for shard, commit in _read_ahead(read, self.shards(), _COMMITS_AHEAD):
+            if commit is None:
+                raise StorageError(f"shard {shard.number} is not done: run again")
+            yield commit
+
+    def parts(self, table: str) -> Iterator[tuple[str, pa.Table]]:
+        """Read one table's parts of all shards, in order, with their keys; streams.
+
+        Raises:
+            StorageError: a shard has no commit.
+        """
+        keys = (key for commit in self.commits() for key in commit.parts)
+        wanted = (key for key in keys if key.startswith(f"{table}/"))
+        return _read_ahead(lambda key: read_part(self.store.read(key).data), wanted, _PARTS_AHEAD)
 
     def summary(self) -> dict[str, Any]:
         """Read the summary of a finished run."""
@@ -342,3 +354,12 @@ class Run:
     def _round_inputs(self, plan: Round) -> Iterator[PlannedInput]:
         for shard in plan.shards():
             yield from read_shard(self.store, shard)
+
+
+def _read_ahead(
+    read: Callable[[_Item], _Found], items: Iterable[_Item], ahead: int
+) -> Iterator[tuple[_Item, _Found]]:
+    left = iter(items)
+    with ThreadPoolExecutor(_READERS) as readers:
+        while some := list(islice(left, ahead)):
+            yield from zip(some, readers.map(read, some), strict=True)

@@ -377,7 +377,7 @@ def test_what_cannot_be_opened(store: Store, tmp_path: Path) -> None:
     (root / "link-loop").symlink_to("link-loop")
     os.mkfifo(root / "pipe")
     assert store.entry("link").size == 1
-    descriptors = _open_files()  # noqa: PTH208 - numbers, not paths
+    descriptors = _open_files()
     for look in (store.open, store.entry):
         for key in ("pipe", "folder", "link-loop"):
             with pytest.raises(InputError) as caught:
@@ -390,7 +390,7 @@ def test_what_cannot_be_opened(store: Store, tmp_path: Path) -> None:
             with pytest.raises(InputError) as caught:
                 look(key)
             assert caught.value.failure is Failure.BAD_NAME
-    assert _open_files() == descriptors  # noqa: PTH208 - the same
+    assert _open_files() == descriptors
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux shows memory as a file")
