@@ -164,14 +164,20 @@ class Run:
         number = len(self.rounds)
         names: list[str] = []
         inputs = size = failures = 0
-        for listed in shards:
-            shard = self._unless_taken(listed)
-            data = plan_part(shard)
-            names.append(f"{self.shard_count + len(names):06d}-{sha16(data)}.parquet")
-            self.store.put_if_absent(PLAN + names[-1], data)
-            inputs += len(shard)
-            size += sum(item.size for item in shard)
-            failures += sum(item.failure is not None for item in shard)
+
+        def parts() -> Iterator[tuple[str, bytes]]:
+            nonlocal inputs, size, failures
+            for listed in shards:
+                shard = self._unless_taken(listed)
+                data = plan_part(shard)
+                names.append(f"{self.shard_count + len(names):06d}-{sha16(data)}.parquet")
+                inputs += len(shard)
+                size += sum(item.size for item in shard)
+                failures += sum(item.failure is not None for item in shard)
+                yield PLAN + names[-1], data
+
+        for _ in _ahead(lambda part: self.store.put_if_absent(*part), parts(), _PARTS_AHEAD):
+            pass
         if number and not names:
             return True
         config_sha256 = fingerprint({"verb": self.verb, "config": self.config})
@@ -258,7 +264,7 @@ class Run:
             StorageError: a shard has none: the run is not done.
         """
         read = partial(read_commit, self.store)
-        for shard, commit in _read_ahead(read, self.shards(), _COMMITS_AHEAD):
+        for shard, commit in _ahead(read, self.shards(), _COMMITS_AHEAD):
             if commit is None:
                 raise StorageError(f"shard {shard.number} is not done: run again")
             yield commit
@@ -271,7 +277,7 @@ class Run:
         """
         keys = (key for commit in self.commits() for key in commit.parts)
         wanted = (key for key in keys if key.startswith(f"{table}/"))
-        return _read_ahead(lambda key: read_part(self.store.read(key).data), wanted, _PARTS_AHEAD)
+        return _ahead(lambda key: read_part(self.store.read(key).data), wanted, _PARTS_AHEAD)
 
     def summary(self) -> dict[str, Any]:
         """Read the summary of a finished run."""
@@ -352,14 +358,15 @@ class Run:
             )
 
     def _round_inputs(self, plan: Round) -> Iterator[PlannedInput]:
-        for shard in plan.shards():
-            yield from read_shard(self.store, shard)
+        for _, shard in _ahead(partial(read_shard, self.store), plan.shards(), _PARTS_AHEAD):
+            yield from shard
 
 
-def _read_ahead(
-    read: Callable[[_Item], _Found], items: Iterable[_Item], ahead: int
+def _ahead(
+    ask: Callable[[_Item], _Found], items: Iterable[_Item], ahead: int
 ) -> Iterator[tuple[_Item, _Found]]:
+    """Ask storage for several items at once, so many before they are needed; in order."""
     left = iter(items)
     with ThreadPoolExecutor(_READERS) as readers:
         while some := list(islice(left, ahead)):
-            yield from zip(some, readers.map(read, some), strict=True)
+            yield from zip(some, readers.map(ask, some), strict=True)

@@ -10,6 +10,7 @@ import json
 import multiprocessing
 import re
 import sys
+import threading
 import time
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor
@@ -80,7 +81,9 @@ class Simulated(Store):
         self.done = range(0)
         """Shards that look as if they were committed."""
         self.puts = self.put_bytes = self.deleted = 0
-        self.digest = hashlib.sha256()
+        self.digest = 0
+        """Of all parts, in whatever order they are written."""
+        self._lock = threading.Lock()
         self._files: dict[str, bytes] = {}
 
     def list(self, prefix: str = "", *, missing_ok: bool = False) -> Iterator[Entry]:
@@ -112,12 +115,14 @@ class Simulated(Store):
         return plan_part(list(islice(around, min(first, 1), last - max(first - 1, 0))))
 
     def put(self, key: str, data: bytes) -> None:
-        self.puts += 1
-        self.put_bytes += len(data)
-        if key.startswith(PLAN):
-            self.digest.update(key.encode() + hashlib.sha256(data).digest())
-        else:
-            self._files[key] = data
+        digest = hashlib.sha256(key.encode() + hashlib.sha256(data).digest()).digest()
+        with self._lock:
+            self.puts += 1
+            self.put_bytes += len(data)
+            if key.startswith(PLAN):
+                self.digest ^= int.from_bytes(digest)
+            else:
+                self._files[key] = data
 
     def put_if_absent(self, key: str, data: bytes) -> bool:
         self.put(key, data)
@@ -211,7 +216,7 @@ def plan_and_finish(keys: int, shard_size: int, *, rerun: bool) -> dict[str, Any
     count = len(plan.parts)
     assert plan.inputs == keys
     assert plan.failures == len(range(TWIN, keys, FOLDER)), "of every two twins one fails"
-    result = {"plan_id": plan.plan_id, "digest": store.digest.hexdigest(), "shards": count}
+    result = {"plan_id": plan.plan_id, "digest": f"{store.digest:064x}", "shards": count}
     result |= {"puts": store.puts, "put_bytes": store.put_bytes, "base": base}
     del run, plan
     run = Run(store, "reconstruct", {})
