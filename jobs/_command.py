@@ -44,6 +44,11 @@ class RunFlags:
     """Print the plan, and write nothing."""
     stuck_after_s: float = 900
     """A shard that has been under way for so many seconds is named on stderr, and then again."""
+    worker_rate: float | None = None
+    """For --dry-run: images_per_s_per_worker of an earlier run; default: a guess from this
+    machine."""
+    worker_price: float | None = None
+    """For --dry-run: what a worker costs an hour, in any currency."""
 
     def __post_init__(self) -> None:
         """Refuse values that make no sense; raises UsageError."""
@@ -59,8 +64,17 @@ class RunFlags:
         gpus = self.gpus_per_worker or 0
         if not 0 < self.cpus_per_worker < math.inf or not 0 <= gpus < math.inf:
             raise UsageError("--cpus-per-worker is above 0, and --gpus-per-worker not below")
+        refuse_odd_rates(self.worker_rate, self.worker_price)
         if self.extend and self.overwrite:
             raise UsageError("--extend goes on with a run, --overwrite replaces it: choose one")
+
+
+def refuse_odd_rates(worker_rate: float | None, worker_price: float | None) -> None:
+    """Raise UsageError where a rate is no positive number, or a price a negative one."""
+    if worker_rate is not None and not 0 < worker_rate < math.inf:
+        raise UsageError(f"--worker-rate {worker_rate}: images per second, above 0")
+    if worker_price is not None and not 0 <= worker_price < math.inf:
+        raise UsageError(f"--worker-price {worker_price}: per hour, not below 0")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -159,6 +173,40 @@ class Progress:
             f"{self._verb}: {self._done} of {self._inputs}{failed}, "
             f"{rate:.0f} images/s, {duration(left_s)} left"
         )
+
+
+class Pace:
+    """Images per second of a worker, once all have started."""
+
+    def __init__(self, workers: int) -> None:
+        self._workers = workers
+        self._done = 0
+        self._started = time.monotonic()
+        self._first: tuple[float, int] | None = None
+        self.images_per_s: float | None = None
+        """None: nothing was done."""
+
+    def add(self, inputs: int) -> None:
+        """Count a finished shard."""
+        now = time.monotonic()
+        self._done += inputs
+        self._first = self._first or (now, inputs)
+        # When the first shard is done, the other workers have nearly done theirs.
+        since, before = self._first[0], self._first[1] * self._workers
+        if self._done < 2 * before:  # too few of them: what workers take to start counts too
+            since, before = self._started, 0
+        self.images_per_s = (self._done - before) / max(now - since, 1e-3) / self._workers
+
+
+def estimate(seconds: float, workers: int, worker_price: float | None) -> dict[str, Any]:
+    """Say what workers cost that are all paid from the first to the last second."""
+    hours = seconds * workers / 3600
+    return {
+        "workers": workers,
+        "estimated_seconds": round(seconds, 1),
+        "estimated_worker_hours": round(hours, 3),
+        "estimated_cost": None if worker_price is None else round(hours * worker_price, 2),
+    }
 
 
 def duration(seconds: float) -> str:

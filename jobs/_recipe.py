@@ -9,7 +9,7 @@ from jobs._command import print_result, say
 from redaction_core.errors import UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from redaction_core.storage import Store
     from redaction_core.training.output import Data
@@ -39,11 +39,12 @@ def tell_plan(  # noqa: PLR0913 - the last by name
     data: Sequence[Data],
     store: Store,
     earlier: Mapping[str, Any] | None,
+    cost: Callable[[int], Mapping[str, Any]],
     *,
     overwrite: bool,
     resume: bool,
 ) -> None:
-    """Print what a training would do; nothing is written."""
+    """Print what a training would do, and what its samples cost; nothing is written."""
     from redaction_core.training.output import SUCCESS
 
     samples = [each.train * s.repeats for each, s in zip(data, recipe.sources, strict=True)]
@@ -62,6 +63,7 @@ def tell_plan(  # noqa: PLR0913 - the last by name
         "replaces_run": earlier is not None and overwrite,
         "goes_on": earlier is not None and resume,
         "finished": earlier is not None and store.exists(SUCCESS),
+        **cost(sum(samples) * recipe.epochs),
     }
     for name, value in plan.items():
         say(f"{name:>18}  {value}")

@@ -8,7 +8,7 @@ from importlib.metadata import version
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from jobs._cluster import join_cluster
-from jobs._command import Progress, RunFlags, print_result, say
+from jobs._command import Pace, Progress, RunFlags, print_result, say
 from jobs._dry_run import no_inputs, tell_plan
 from jobs._verb import Finished, Job, Verb, summed_up
 from redaction_core.commits import PLAN_FILE, Run, ShardRef, remove_run
@@ -64,6 +64,7 @@ def execute(job: Job, flags: RunFlags) -> int:
             "output": job.outputs.location,
             **summary,
             "seconds": seconds,
+            "images_per_s_per_worker": cluster.images_per_s_per_worker,
         }
     )
     if not complete:
@@ -145,8 +146,7 @@ def _run_pending(job: Job, run: Run, cluster: Cluster) -> bool:
     done = run.shard_count - len(pending)
     if done:
         say(f"{done} of {run.shard_count} shards are done already")
-    sizes = {shard.number: size for each in run.rounds for shard, size in each.sized_shards()}
-    progress = Progress(job.verb, sum(sizes[shard.number] for shard in pending))
+    progress = Progress(job.verb, run.inputs_of(pending))
     for totals in cluster.run_shards(pending):
         progress.add(totals)
     retried = {each.plan_id for each in run.rounds if each.retries}
@@ -160,6 +160,8 @@ class Cluster:
         self._job = job
         self._flags = flags
         self._verb: Verb | None = None
+        self.images_per_s_per_worker: float | None = None
+        """Of the shards that were run; None where there were none."""
 
     def run_shards(self, pending: Sequence[ShardRef]) -> Iterator[Totals]:
         """Run shards; yields the totals of each as it is committed."""
@@ -168,7 +170,11 @@ class Cluster:
 
         flags = self._flags
         pool = size_pool(flags.workers, flags.cpus_per_worker, flags.gpus_per_worker)
-        yield from run_shards(verb, pool, pending, stuck_after_s=flags.stuck_after_s)
+        pace = Pace(pool.workers)
+        for totals in run_shards(verb, pool, pending, stuck_after_s=flags.stuck_after_s):
+            pace.add(totals.inputs)
+            yield totals
+        self.images_per_s_per_worker = pace.images_per_s and float(f"{pace.images_per_s:.4g}")
 
     def map(
         self, function: Callable[[_Item], _Result], items: Iterable[_Item]

@@ -31,6 +31,10 @@ if TYPE_CHECKING:
 
 _QUEUE = 4
 """With so many shards for each worker, the next one is queued with it."""
+BATCH = 10_000
+"""Shards that are given to Ray at once: each costs the driver 5 KB and a millisecond beforehand."""
+BATCH_OF_A_WORKER = 64
+"""More with many workers: at the end of a batch they wait for the last shard."""
 _TASK_RETRIES = 3  # where a machine is lost
 
 _Item = TypeVar("_Item")
@@ -66,6 +70,16 @@ def run_shards(
     """
     logging.getLogger("ray.data").setLevel(logging.ERROR)
     ray.data.DataContext.get_current().enable_progress_bars = False
+    left = iter(shards)
+    # One batch after the other, each with workers of its own, so that the driver stays small.
+    with Watch(verb, shards, after_s=stuck_after_s) as watch:
+        while some := list(islice(left, max(BATCH, BATCH_OF_A_WORKER * pool.workers))):
+            for totals in _run_batch(verb, pool, some):
+                watch.count(totals)
+                yield totals
+
+
+def _run_batch(verb: Verb, pool: Pool, shards: Sequence[ShardRef]) -> Iterator[Totals]:
     rows = [asdict(shard) for shard in shards]
     # No more than a worker's share of them: the first to start would take what is another's.
     at_once = min(verb.at_once, math.ceil(len(rows) / pool.workers))
@@ -87,13 +101,10 @@ def run_shards(
         ),
     )
     kinds = {kind.__name__: kind for kind in (StorageError, UsageError, CheckpointError)}
-    with Watch(verb, shards, after_s=stuck_after_s) as watch:
-        for row in done.iter_rows():
-            if row["error"] is not None:
-                raise kinds.get(row["error_kind"], StorageError)(row["error"])
-            totals = Totals.of_json(json.loads(row["totals"]))
-            watch.count(totals)
-            yield totals
+    for row in done.iter_rows():
+        if row["error"] is not None:
+            raise kinds.get(row["error_kind"], StorageError)(row["error"])
+        yield Totals.of_json(json.loads(row["totals"]))
 
 
 def map_tasks(function: Callable[[_Item], _Result], items: Iterable[_Item]) -> Iterator[_Result]:

@@ -113,6 +113,10 @@ class Job:
     """What is made of all commits at the end, if it is more than adding up their totals."""
     failures_table: str = "metrics"
     """Folder of the output that says what failed."""
+    gets_of_one: int = 1
+    """Requests that read what belongs to one input, its own file among it, in storage."""
+    puts_of_one: int = 0
+    """Requests that write files of one input's own."""
     note: str = ESTIMATE
     """What everybody who opens the output should know."""
 

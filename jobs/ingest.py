@@ -173,6 +173,7 @@ def ingest(config: Ingest) -> int:
             summary="dataset.json",
             extras=(NEAR_DUPLICATES,),
         ),
+        gets_of_one=0 if config.urls else 1,
         on_cluster=partial(_with_hosts, config=config, task=task) if config.urls else None,
         retry=None if config.retry_failed is None else partial(_failed, config.retry_failed),
         last_pass=partial(_last_pass, task),

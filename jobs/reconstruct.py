@@ -158,6 +158,8 @@ def reconstruct(config: Reconstruct) -> int:
         ),
         guess_s=lambda: open_work(False).seconds_of_one(),  # noqa: FBT003 - on the CPU
         layout=Layout(extras=(REPORT, BLIND), companions=companions),
+        gets_of_one=1 + (task.originals is not None) + (task.masks is not None),
+        puts_of_one=1 + len(companions),
         last_pass=partial(_last_pass, task),
     )
     return execute(job, config)

@@ -5,10 +5,11 @@ from __future__ import annotations
 import math
 import re
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, cast
 
-from jobs._command import print_result, run_command, say
+from jobs._command import estimate, print_result, refuse_odd_rates, run_command, say
 from redaction_core.errors import UsageError
 
 if TYPE_CHECKING:
@@ -100,6 +101,10 @@ class Train:
     """Remove the training in the output, and start anew."""
     dry_run: bool = False
     """Print the plan, and write nothing."""
+    worker_rate: float | None = None
+    """For --dry-run: images_per_s of an earlier training, for each of its workers."""
+    worker_price: float | None = None
+    """For --dry-run: what a worker costs an hour, in any currency."""
 
     def __post_init__(self) -> None:
         """Refuse values that make no sense; raises UsageError."""
@@ -112,6 +117,7 @@ class Train:
                 "--resume goes on with a training, --overwrite replaces it: choose one"
             )
         worker_range(self.workers)
+        refuse_odd_rates(self.worker_rate, self.worker_price)
         if self.cpus_per_worker is not None and self.cpus_per_worker < 1:
             raise UsageError(f"--cpus-per-worker {self.cpus_per_worker}: at least 1")
         # Written so that neither infinity nor "nan" passes.
@@ -159,7 +165,10 @@ def train(config: Train) -> int:
     if kept is not None:
         output.refuse_other(store, kept, run)
     if config.dry_run:
-        tell_plan(recipe, data, store, earlier, overwrite=config.overwrite, resume=config.resume)
+        cost = partial(_cost, config)
+        tell_plan(
+            recipe, data, store, earlier, cost, overwrite=config.overwrite, resume=config.resume
+        )
         return 0
     if kept is not None and store.exists(output.SUCCESS):
         say("this training is finished already")
@@ -187,6 +196,14 @@ def train(config: Train) -> int:
     train_on_cluster(session, crew)
     print_result(_result(store, recipe))
     return 0
+
+
+def _cost(config: Train, samples: int) -> dict[str, Any]:
+    """Estimate how long it takes to train on so many samples, if the rate of a worker is given."""
+    if config.worker_rate is None:
+        return {}
+    _, workers = worker_range(config.workers) or (1, 1)
+    return estimate(samples / config.worker_rate / workers, workers, config.worker_price)
 
 
 def worker_range(text: str | None) -> tuple[int, int] | None:
@@ -320,6 +337,7 @@ def _result(store: Store, recipe: Recipe) -> dict[str, Any]:
         "best_epoch": best.epoch,
         "train_loss": last.train_loss,
         "validation": best.val,
+        "images_per_s": float(f"{last.images_per_s:.4g}"),
         "seconds": round(sum(each.seconds for each in history.epochs), 1),
         "model": f"{store.location}/{MODEL.rstrip('/')}",
     }

@@ -1,6 +1,7 @@
 """From a listing to shards: output names, collisions, what changed since the last plan.
 
-Everything streams, and everything is in the byte order of UTF-8 keys.
+Everything streams, and everything is in the byte order of UTF-8 keys. That is how Python compares
+texts, too: by their code points.
 """
 
 import hashlib
@@ -17,7 +18,7 @@ from redaction_core.errors import Failure
 _LONGEST_NAME: Final = 255  # bytes: one segment, on disk
 _LONGEST_KEY: Final = 900  # bytes: S3 ends at 1024, prefix included
 _SAME_SUFFIX: Final = {".jpg": (".jpg", ".jpeg")}
-_AFTER_SLASH: Final = b"0"  # the byte after "/": name + this is past all that lies in the folder
+_AFTER_SLASH: Final = "0"  # comes after "/": name + this is past all that lies in the folder
 
 
 class Listed(Protocol):
@@ -91,9 +92,11 @@ def planned(
     claims: list[_Claim] = []  # those a later key may collide with
     for entry, before in _merged(entries, earlier):
         claim = _claim(entry, before, suffix)
-        while waiting and waiting[0].end <= claim.key:
+        key = claim.item.key
+        while waiting and waiting[0].end <= key:
             yield waiting.popleft().item
-        claims = [other for other in claims if other.end > claim.key]
+        if claims:
+            claims = [other for other in claims if other.end > key]
         for other in claims:
             if claim.meets(other):
                 (claim if other.kept else other).lose(other if other.kept else claim)
@@ -148,15 +151,14 @@ class _Claim:
 
     item: PlannedInput
     kept: bool  # an earlier plan gave the name
-    key: bytes
-    output: bytes
-    end: bytes
+    end: str
 
     def meets(self, other: "_Claim") -> bool:
         """Say whether both outputs are one, or mine lies in a folder of the other's name."""
-        if self.item.output is None or other.item.output is None or (self.kept and other.kept):
+        mine, theirs = self.item.output, other.item.output
+        if mine is None or theirs is None or (self.kept and other.kept):
             return False
-        return self.output == other.output or self.output.startswith(other.output + b"/")
+        return mine == theirs or mine.startswith(theirs + "/")
 
     def lose(self, to: "_Claim") -> None:
         name = self.item.output
@@ -181,41 +183,61 @@ def _merged(
     """Pair two sequences by key, each in the byte order of its keys; never (None, None)."""
     lefts, rights = iter(left), iter(right)
     one, two = next(lefts, None), next(rights, None)
-    while one is not None or two is not None:
-        left_key = None if one is None else one.key.encode()
-        right_key = None if two is None else two.key.encode()
-        take_left = right_key is None or (left_key is not None and left_key <= right_key)
-        take_right = left_key is None or (right_key is not None and right_key <= left_key)
-        yield one if take_left else None, two if take_right else None
-        one = next(lefts, None) if take_left else one
-        two = next(rights, None) if take_right else two
+    while one is not None and two is not None:
+        if one.key == two.key:
+            yield one, two
+            one, two = next(lefts, None), next(rights, None)
+        elif one.key < two.key:
+            yield one, None
+            one = next(lefts, None)
+        else:
+            yield None, two
+            two = next(rights, None)
+    if one is not None:
+        yield one, None
+    if two is not None:
+        yield None, two
+    yield from ((each, None) for each in lefts)
+    yield from ((None, each) for each in rights)
 
 
 def _claim(entry: Listed | None, before: PlannedInput | None, suffix: str) -> _Claim:
     if before is not None:
-        now = before if entry is None else entry
-        item = replace(before, size=now.size, version=now.version)
+        item = before
+        if entry is not None and (entry.size, entry.version) != (before.size, before.version):
+            item = replace(before, size=entry.size, version=entry.version)
     elif entry is not None:
         item = _named(entry, suffix)
-    output = (item.output or "").encode()
-    end = output + _AFTER_SLASH if output else b""
-    return _Claim(item, before is not None, item.key.encode(), output, end)
+    return _Claim(item, before is not None, item.output + _AFTER_SLASH if item.output else "")
 
 
 def _named(entry: Listed, suffix: str) -> PlannedInput:
-    item = PlannedInput(key=entry.key, size=entry.size, version=entry.version)
-    if entry.problem is not None:
-        return replace(item, failure=entry.problem, detail=entry.detail)
-    output = output_key(entry.key, suffix)
+    output: str | None = None
+    failure, detail = entry.problem, entry.detail
+    if failure is None:
+        output = output_key(entry.key, suffix)
+        # Most names are too short for any limit: a character has four bytes at most.
+        if 4 * len(output) > _LONGEST_NAME and (detail := _too_long(output)):
+            output, failure = None, Failure.BAD_NAME
+    return PlannedInput(
+        key=entry.key,
+        size=entry.size,
+        version=entry.version,
+        output=output,
+        failure=failure,
+        detail=detail,
+    )
+
+
+def _too_long(output: str) -> str | None:
     longest = max(len(name.encode()) for name in output.split("/"))
     for length, limit, what in (
         (longest, _LONGEST_NAME, "a segment"),
         (len(output.encode()), _LONGEST_KEY, "the whole name"),
     ):
         if length > limit:
-            detail = f"{what} of the output name is {length} bytes long, the limit is {limit}"
-            return replace(item, failure=Failure.BAD_NAME, detail=detail)
-    return replace(item, output=output)
+            return f"{what} of the output name is {length} bytes long, the limit is {limit}"
+    return None
 
 
 def _has_suffix(key: str, suffix: str) -> bool:

@@ -23,6 +23,7 @@ SUCCESS: Final = "_SUCCESS"
 _PART: Final = re.compile(r"[a-z]+/part-(\d{6,})-[0-9a-f]{16}\.parquet")
 _PLAN_PART: Final = re.compile(r"plan/\d{6,}-[0-9a-f]{16}\.parquet")
 _MARK: Final = re.compile(r"marks/[0-9a-f]{16}-\d{6,}-[0-9a-f]{16}\.json")
+_COMMIT: Final = re.compile(r"commits/[0-9a-f]{16}-(\d{6,})\.json")
 _ATTEMPT: Final = re.compile(r"attempts/[0-9a-f]{16}-\d{6,}-(\d+)")
 
 
@@ -40,6 +41,12 @@ def attempt_number(key: str) -> int:
     """Read the number of an attempt from the name of its mark; 0 for a name that is not ours."""
     found = _ATTEMPT.fullmatch(key)
     return int(found[1]) if found else 0
+
+
+def committed_shard(key: str) -> int:
+    """Read the shard's number from the name of a commit; -1 for a name that is not ours."""
+    found = _COMMIT.fullmatch(key)
+    return int(found[1]) if found else -1
 
 
 def shard_of_part(key: str) -> int:

@@ -56,12 +56,11 @@ class Round:
         for number, part in enumerate(self.parts, self.first_shard):
             yield ShardRef(number=number, plan_id=self.plan_id, part=part)
 
-    def sized_shards(self) -> Iterator[tuple[ShardRef, int]]:
-        """Yield the shards of this round, and how many inputs each has."""
-        left = self.inputs
-        for shard in self.shards():
-            yield shard, min(left, self.shard_size)
-            left -= self.shard_size
+    def size_of(self, shard: ShardRef) -> int:
+        """Count the inputs of one of these shards: all are full but the last."""
+        return min(
+            self.shard_size, self.inputs - (shard.number - self.first_shard) * self.shard_size
+        )
 
 
 def read_round(store: Store, number: int) -> Round | None:

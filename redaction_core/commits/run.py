@@ -2,13 +2,15 @@
 
 import heapq
 import json
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from functools import partial
 from itertools import islice
-from typing import Any, Final
+from typing import Any, Final, TypeVar
+
+import pyarrow as pa
 
 from redaction_core.commits.layout import (
     ATTEMPTS,
@@ -19,17 +21,17 @@ from redaction_core.commits.layout import (
     PLAN_FILE,
     SUCCESS,
     attempt_number,
+    committed_shard,
     json_bytes,
     read_json,
     sha16,
     shard_of_part,
 )
-from redaction_core.commits.parts import plan_part
+from redaction_core.commits.parts import plan_part, read_part
 from redaction_core.commits.rounds import ELSEWHERE, Layout, Round, read_round
 from redaction_core.commits.shard import (
     Commit,
     ShardRef,
-    commit_key,
     read_commit,
     read_shard,
 )
@@ -38,8 +40,11 @@ from redaction_core.plan import Change, PlannedInput, compare, differences, fing
 from redaction_core.storage import Store
 
 _READERS: Final = 16
-_READ_AHEAD: Final = 256  # commits
+_COMMITS_AHEAD: Final = 256
+_PARTS_AHEAD: Final = 16
 _EXAMPLES: Final = 3
+_Item = TypeVar("_Item")
+_Found = TypeVar("_Found")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -159,14 +164,20 @@ class Run:
         number = len(self.rounds)
         names: list[str] = []
         inputs = size = failures = 0
-        for listed in shards:
-            shard = self._unless_taken(listed)
-            data = plan_part(shard)
-            names.append(f"{self.shard_count + len(names):06d}-{sha16(data)}.parquet")
-            self.store.put_if_absent(PLAN + names[-1], data)
-            inputs += len(shard)
-            size += sum(item.size for item in shard)
-            failures += sum(item.failure is not None for item in shard)
+
+        def parts() -> Iterator[tuple[str, bytes]]:
+            nonlocal inputs, size, failures
+            for listed in shards:
+                shard = self._unless_taken(listed)
+                data = plan_part(shard)
+                names.append(f"{self.shard_count + len(names):06d}-{sha16(data)}.parquet")
+                inputs += len(shard)
+                size += sum(item.size for item in shard)
+                failures += sum(item.failure is not None for item in shard)
+                yield PLAN + names[-1], data
+
+        for _ in _ahead(lambda part: self.store.put_if_absent(*part), parts(), _PARTS_AHEAD):
+            pass
         if number and not names:
             return True
         config_sha256 = fingerprint({"verb": self.verb, "config": self.config})
@@ -230,11 +241,21 @@ class Run:
             yield from each.shards()
 
     def pending(self) -> Iterator[ShardRef]:
-        """Yield the shards that have no commit yet."""
+        """Yield the shards that have no commit yet; a byte a shard in memory."""
         for each in self.rounds:
+            done = bytearray(len(each.parts))
             prefix = f"{COMMITS}{each.plan_id}-"
-            done = {entry.key for entry in self.store.list(prefix, missing_ok=True)}
-            yield from (shard for shard in each.shards() if commit_key(shard) not in done)
+            for entry in self.store.list(prefix, missing_ok=True):
+                place = committed_shard(entry.key) - each.first_shard
+                if 0 <= place < len(done):
+                    done[place] = True
+            pairs = zip(each.shards(), done, strict=True)
+            yield from (shard for shard, is_done in pairs if not is_done)
+
+    def inputs_of(self, shards: Iterable[ShardRef]) -> int:
+        """Count the inputs of some shards."""
+        rounds = {each.plan_id: each for each in self.rounds}
+        return sum(rounds[shard.plan_id].size_of(shard) for shard in shards)
 
     def commits(self) -> Iterator[Commit]:
         """Read the commits of all shards, in order; streams.
@@ -242,14 +263,21 @@ class Run:
         Raises:
             StorageError: a shard has none: the run is not done.
         """
-        shards = self.shards()
-        with ThreadPoolExecutor(_READERS) as readers:
-            while some := list(islice(shards, _READ_AHEAD)):
-                found = readers.map(lambda shard: read_commit(self.store, shard), some)
-                for shard, commit in zip(some, found, strict=True):
-                    if commit is None:
-                        raise StorageError(f"shard {shard.number} is not done: run again")
-                    yield commit
+        read = partial(read_commit, self.store)
+        for shard, commit in _ahead(read, self.shards(), _COMMITS_AHEAD):
+            if commit is None:
+                raise StorageError(f"shard {shard.number} is not done: run again")
+            yield commit
+
+    def parts(self, table: str) -> Iterator[tuple[str, pa.Table]]:
+        """Read one table's parts of all shards, in order, with their keys; streams.
+
+        Raises:
+            StorageError: a shard has no commit.
+        """
+        keys = (key for commit in self.commits() for key in commit.parts)
+        wanted = (key for key in keys if key.startswith(f"{table}/"))
+        return _ahead(lambda key: read_part(self.store.read(key).data), wanted, _PARTS_AHEAD)
 
     def summary(self) -> dict[str, Any]:
         """Read the summary of a finished run."""
@@ -289,10 +317,12 @@ class Run:
         self.store.put(INFO, json_bytes(info))
         self.store.put(SUCCESS, json_bytes({"plans": self.plan_ids}))
 
-    def _unless_taken(self, shard: Sequence[PlannedInput]) -> list[PlannedInput]:
+    def _unless_taken(self, shard: Sequence[PlannedInput]) -> Sequence[PlannedInput]:
         """Fail inputs under whose output's name something stands before they are even planned."""
+        if not self.rounds and not self._foreign:
+            return shard
         keys = [f"{IMAGES}{item.output}" if item.output else None for item in shard]
-        if self.rounds and any(keys):
+        if self.rounds:
             with ThreadPoolExecutor(_READERS) as readers:
                 taken = list(readers.map(lambda key: bool(key) and self.store.exists(key), keys))
         else:
@@ -328,5 +358,15 @@ class Run:
             )
 
     def _round_inputs(self, plan: Round) -> Iterator[PlannedInput]:
-        for shard in plan.shards():
-            yield from read_shard(self.store, shard)
+        for _, shard in _ahead(partial(read_shard, self.store), plan.shards(), _PARTS_AHEAD):
+            yield from shard
+
+
+def _ahead(
+    ask: Callable[[_Item], _Found], items: Iterable[_Item], ahead: int
+) -> Iterator[tuple[_Item, _Found]]:
+    """Ask storage for several items at once, so many before they are needed; in order."""
+    left = iter(items)
+    with ThreadPoolExecutor(_READERS) as readers:
+        while some := list(islice(left, ahead)):
+            yield from zip(some, readers.map(ask, some), strict=True)

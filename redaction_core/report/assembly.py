@@ -10,7 +10,7 @@ import cv2
 import torch
 
 from redaction_core.commits import IMAGES, read_shard
-from redaction_core.commits.layout import companion_key
+from redaction_core.commits.layout import companion_key, shard_of_part
 from redaction_core.commits.parts import read_part
 from redaction_core.errors import InputError, ObjectMissingError
 from redaction_core.gate import Gate
@@ -41,7 +41,6 @@ _EACH: Final = 3
 """Examples of a kind."""
 _PAIRS: Final = 24
 """Of the page that asks people."""
-_METRICS: Final = "metrics/"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,21 +77,19 @@ def write_report(
     Raises StorageError when storage fails.
     """
     survey = Survey()
-    parts: list[tuple[int, str]] = []
-    shards = list(run.shards())
-    for place, commit in enumerate(run.commits()):
-        for key in commit.parts:
-            if key.startswith(_METRICS):
-                survey.add(read_part(run.store.read(key).data))
-                parts.append((place, key))
+    parts: list[str] = []
+    for key, table in run.parts("metrics"):
+        survey.add(table)
+        parts.append(key)
+    shards = {shard.number: shard for shard in run.shards()}
     chosen, pairs = survey.examples(_EACH), survey.sample(_PAIRS)
     rows: dict[int, Mapping[str, Any]] = {}
     draws: list[Draw] = []
     for each in dict.fromkeys([*itertools.chain.from_iterable(chosen.values()), *pairs]):
         part, row = survey.place(each)
-        place, key = parts[part]
+        key = parts[part]
         rows[each] = read_part(run.store.read(key).data).slice(row, 1).to_pylist()[0]
-        items = {item.key: item for item in read_shard(run.store, shards[place])}
+        items = {item.key: item for item in read_shard(run.store, shards[shard_of_part(key)])}
         draws.append(Draw(task=task, item=items[rows[each]["key"]], number=each))
     drawn = {found.number: found for found in spread(draw, draws)}
     examples = [

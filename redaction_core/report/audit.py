@@ -16,7 +16,6 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from redaction_core.auditing import EMBEDDINGS, TABLE
-from redaction_core.commits.parts import read_part
 from redaction_core.identification import identify
 from redaction_core.redaction import parse
 from redaction_core.report.charts import line_chart
@@ -163,10 +162,7 @@ def answers(strengths: Sequence[Strength], target: float) -> list[Enough]:
 
 def parts_of(run: Run, table: str) -> Iterator[pa.Table]:
     """Read one table's rows of all shards, in order."""
-    for commit in run.commits():
-        for key in commit.parts:
-            if key.startswith(f"{table}/"):
-                yield read_part(run.store.read(key).data)
+    return (rows for _, rows in run.parts(table))
 
 
 def summary(

@@ -12,6 +12,7 @@ from redaction_core.errors import Failure
 from redaction_core.storage.store import Entry
 
 _RUN: Final = 100_000  # entries, some 40 MB
+_FILES: Final = 64  # open at once, of each size
 
 
 def in_key_order(entries: Iterable[Entry], run: int = _RUN) -> Iterator[Entry]:
@@ -22,20 +23,38 @@ def in_key_order(entries: Iterable[Entry], run: int = _RUN) -> Iterator[Entry]:
     """
     left = iter(entries)
     with ExitStack() as files:
-        spilled: list[IO[str]] = []
+        levels: list[list[IO[str]]] = [[]]
         while True:
-            part = sorted(islice(left, run), key=_order)
+            part = sorted(islice(left, run), key=_key)
             if len(part) < run:
                 break
-            file = files.enter_context(tempfile.TemporaryFile("w+", encoding="utf-8"))
-            file.writelines(_line(entry) for entry in part)
-            file.seek(0)
-            spilled.append(file)
-        yield from heapq.merge(*(map(_entry, file) for file in spilled), part, key=_order)
+            levels[0].append(files.enter_context(_spilled(part)))
+            for level, spilled in enumerate(levels):
+                if len(spilled) < _FILES:
+                    break
+                if level + 1 == len(levels):
+                    levels.append([])
+                levels[level + 1].append(files.enter_context(_spilled(_merged(spilled))))
+                for file in spilled:
+                    file.close()
+                spilled.clear()
+        # What was found last lies in the lowest level, and stays behind what is equal to it.
+        yield from heapq.merge(*map(_merged, reversed(levels)), part, key=_key)
 
 
-def _order(entry: Entry) -> bytes:
-    return entry.key.encode()
+def _spilled(entries: Iterable[Entry]) -> IO[str]:
+    file = tempfile.TemporaryFile("w+", encoding="utf-8")  # noqa: SIM115 - the caller closes it
+    file.writelines(_line(entry) for entry in entries)
+    file.seek(0)
+    return file
+
+
+def _merged(files: Iterable[IO[str]]) -> Iterator[Entry]:
+    return heapq.merge(*(map(_entry, file) for file in files), key=_key)
+
+
+def _key(entry: Entry) -> str:
+    return entry.key
 
 
 def _line(entry: Entry) -> str:

@@ -17,6 +17,7 @@ from botocore.parsers import ResponseParserError
 from obstore import exceptions
 
 from redaction_core.errors import Failure, InputError, UsageError
+from redaction_core.storage.listing import Page, listed
 from redaction_core.storage.order import in_key_order
 from redaction_core.storage.s3_clients import READ_AT_ONCE, Clients
 from redaction_core.storage.s3_faults import (
@@ -46,6 +47,7 @@ _RETRY_S: Final = 180.0  # an outage of a minute, and requests that hang at its 
 _TIMEOUT_S: Final = 30.0
 _READ_AHEAD_BYTES: Final = 2**21
 _QUIET_S: Final = 3.0  # a single refusal is no news
+_PAGE: Final = 1000  # names; the most there are in one answer
 _PAGE_BYTES: Final = 2**20  # of a listing
 _DELETE_AT_ONCE: Final = 1000  # the most that S3 takes in one request
 _T = TypeVar("_T")
@@ -100,21 +102,27 @@ class S3Store(Store):
     def list(self, prefix: str = "", *, missing_ok: bool = False) -> Iterator[Entry]:
         """See `Store.list`."""
         del missing_ok  # a prefix without objects is no error, a missing bucket always is
-        return in_key_order(self._listed(prefix))
+        found = listed(self._page, prefix)
+        # General-purpose buckets of AWS promise the order of keys, and nobody else does.
+        return found if self._clients.in_order else in_key_order(found)
 
-    def _listed(self, prefix: str) -> Iterator[Entry]:
-        request = {"Bucket": self._bucket, "Prefix": self._base + prefix}
-        while True:
-            page = self._tried("list", "", lambda: self._page(request))
-            for item in page.get("Contents", ()):
-                key = item["Key"].removeprefix(self._base)
-                if not key.endswith("/") and key:
-                    yield _entry(key, item)
-            if not page.get("IsTruncated"):
-                return
-            request["ContinuationToken"] = page["NextContinuationToken"]
+    def _page(self, prefix: str, token: str | None, *, by_folder: bool) -> Page:
+        request = {"Bucket": self._bucket, "Prefix": self._base + prefix, "MaxKeys": _PAGE}
+        request |= {"Delimiter": "/"} if by_folder else {}
+        request |= {"ContinuationToken": token} if token else {}
+        page = self._tried("list", "", lambda: self._answer(request))
+        names: dict[str, Entry | str] = {}
+        for item in page.get("Contents", ()):
+            key = item["Key"].removeprefix(self._base)
+            if not key.endswith("/") and key:
+                names[key] = _entry(key, item)
+        for item in page.get("CommonPrefixes", ()):
+            folder = item["Prefix"].removeprefix(self._base)
+            names[folder] = folder
+        items = [names[name] for name in sorted(names)] if by_folder else list(names.values())
+        return Page(items=items, token=page.get("NextContinuationToken"))  # the last has none
 
-    def _page(self, request: dict[str, Any]) -> dict[str, Any]:
+    def _answer(self, request: dict[str, Any]) -> dict[str, Any]:
         clients = self._clients
         page: dict[str, Any] = within(
             clients.limit_s(_PAGE_BYTES), lambda: clients.boto.list_objects_v2(**request)
@@ -243,7 +251,7 @@ class S3Store(Store):
         """See `Store.check`."""
         # HeadBucket names no prefix: it is denied to those who may list one alone.
         request = {"Bucket": self._bucket, "Prefix": self._base, "MaxKeys": 1}
-        self._tried("reach", "", lambda: self._page(request))
+        self._tried("reach", "", lambda: self._answer(request))
 
     def _path(self, key: str) -> str:
         return self._base + checked_key(key)

@@ -84,7 +84,12 @@ def test_what_is_put_is_read(store: Store) -> None:
         assert list(store.list()) == []
 
 
-def test_listing_equals_that_of_a_folder(store: Store, tmp_path: Path) -> None:
+@pytest.mark.parametrize("page", [1, 2, 1000])
+def test_listing_equals_that_of_a_folder(
+    store: Store, tmp_path: Path, page: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With few names a page, folders are listed beside each other, at all depths."""
+    monkeypatch.setattr("redaction_core.storage.s3._PAGE", page)
     disk = open_store(str(tmp_path))
     for key in KEYS:
         store.put(key, key.encode())

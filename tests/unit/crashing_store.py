@@ -1,6 +1,7 @@
 """A real store that dies at a chosen change, or answers wrongly as networks do."""
 
 from collections.abc import Iterable, Iterator
+from threading import Lock
 from typing import BinaryIO
 
 from redaction_core.storage import Blob, Entry, Store
@@ -23,11 +24,14 @@ class CrashingStore(Store):
         self.crash_at = crash_at
         self.after = after
         self.changes = 0
+        self._dead = False
+        self._lock = Lock()  # threads write at once, and die at once
         self.lost = 0
         self.conflicts = 0
 
     def _change(self, *, made: bool) -> None:
-        if self.after == made and self.changes == self.crash_at:
+        if self._dead or (self.after == made and self.changes == self.crash_at):
+            self._dead = True
             raise Crash
         self.changes += made
 
@@ -44,21 +48,23 @@ class CrashingStore(Store):
         return self.store.entry(key)
 
     def put(self, key: str, data: bytes) -> None:
-        self._change(made=False)
-        self.store.put(key, data)
-        self._change(made=True)
+        with self._lock:
+            self._change(made=False)
+            self.store.put(key, data)
+            self._change(made=True)
 
     def put_if_absent(self, key: str, data: bytes) -> bool:
-        if self.conflicts:
-            self.conflicts -= 1
-            return False
-        self._change(made=False)
-        done = self.store.put_if_absent(key, data)
-        self._change(made=True)
-        if self.lost:
-            self.lost -= 1
-            return False
-        return done
+        with self._lock:
+            if self.conflicts:
+                self.conflicts -= 1
+                return False
+            self._change(made=False)
+            done = self.store.put_if_absent(key, data)
+            self._change(made=True)
+            if self.lost:
+                self.lost -= 1
+                return False
+            return done
 
     def exists(self, key: str) -> bool:
         return self.store.exists(key)

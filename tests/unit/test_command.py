@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import pytest
 
-from jobs._command import Progress, RunFlags, print_result, run_command
+from jobs._command import Pace, Progress, RunFlags, print_result, run_command
 from redaction_core.errors import (
     CheckpointError,
     Failure,
@@ -109,6 +109,8 @@ def test_interruption_tells_how_to_go_on(
         *({"workers": value} for value in (0, -2)),
         *({"cpus_per_worker": value} for value in (0, -1, math.nan, math.inf)),
         *({"gpus_per_worker": value} for value in (-0.5, math.nan)),
+        *({"worker_rate": value} for value in (0, -1, math.nan, math.inf)),
+        *({"worker_price": value} for value in (-1, math.nan, math.inf)),
         {"extend": True, "overwrite": True},
     ],
 )
@@ -123,7 +125,7 @@ def test_flags_that_make_no_sense_are_refused(values: dict[str, float]) -> None:
         {},
         *({"max_failure_rate": value} for value in (0, 1)),
         {"shard_size": 1, "workers": 1, "cpus_per_worker": 0.25, "gpus_per_worker": 0},
-        {"extend": True, "dry_run": True},
+        {"extend": True, "dry_run": True, "worker_rate": 1e-9, "worker_price": 0},
     ],
 )
 def test_flags_at_their_bounds_pass(values: dict[str, float]) -> None:
@@ -181,3 +183,24 @@ def test_progress_counts_failures_and_hours(
 
     last = capsys.readouterr().err.splitlines()[-1]
     assert last == "small: 20 of 8000, 20 failed (truncated 20), 1 images/s, 2h13m left"
+
+
+@pytest.mark.parametrize(
+    ("times", "rate"),
+    [
+        ([50], 10 / 50 / 2),  # one shard: with all that it takes to start
+        ([50, 51, 52, 53, 54], (50 - 20) / 4 / 2),  # the first wait is that for both workers
+    ],
+)
+def test_the_pace_of_a_worker(
+    monkeypatch: pytest.MonkeyPatch, times: list[float], rate: float
+) -> None:
+    clock = iter([0, *times])
+    monkeypatch.setattr("time.monotonic", lambda: next(clock))
+    pace = Pace(2)
+    assert pace.images_per_s is None
+
+    for _ in times:
+        pace.add(10)
+
+    assert pace.images_per_s == pytest.approx(rate)

@@ -16,7 +16,7 @@ from tests.unit.networks import small
 # These may differ from one start to the next of the same run.
 FREE = {
     *("output", "shard_size", "workers", "cpus_per_worker", "gpus_per_worker"),
-    *("max_failure_rate", "extend", "overwrite", "dry_run"),
+    *("worker_rate", "worker_price", "max_failure_rate", "extend", "overwrite", "dry_run"),
 }
 
 
@@ -188,7 +188,8 @@ def test_a_run_is_known_by_everything_that_changes_its_bytes(jobs: list[Job]) ->
 
     for values in ({}, *changes.values()):
         reconstruct(config(**values))
-    free = {"output": "else", "shard_size": 3, "workers": 9, "cpus_per_worker": 2}
+    free: dict[str, Any] = {"output": "else", "shard_size": 3, "workers": 9, "cpus_per_worker": 2}
+    free |= {"worker_rate": 9.5, "worker_price": 0.4}
     reconstruct(config(**free, max_failure_rate=1, extend=True, dry_run=True))
 
     first, *others, last = (dict(job.config) for job in jobs)

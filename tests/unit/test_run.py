@@ -95,6 +95,7 @@ def test_commits_add_up_and_decide_the_exit_code(
         "failed": failures,
         "failures": {"truncated": failures} if failures else {},
         "means": {"mae": 0.5},
+        "images_per_s_per_worker": None,  # nothing was left to do
     }
     summary = json.loads((tmp_path / "out" / "summary.json").read_text())
     assert summary["note"] == ESTIMATE
@@ -201,10 +202,54 @@ def test_a_dry_run_tells_the_plan_and_writes_nothing(
         "shards_done": 0,
         "replaces_run": False,
         "left": 7,
+        "workers": 2,
         "estimated_seconds": 7.0,
+        "estimated_worker_hours": 0.004,
+        "estimated_cost": None,
+        "estimated_puts": 4 + 4 * 3,
+        "estimated_gets": 7 + 4 * 2 + 4 * 4,
+        "estimated_lists": 3 + 4,
     }
     assert files(tmp_path) == before
     assert not (tmp_path / "out").exists()
+
+
+def test_a_dry_run_tells_time_and_cost_of_a_cluster(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    put(tmp_path, *map(str, range(9)))
+    given = job(tmp_path, puts_of_one=2)
+    cluster = {"dry_run": True, "workers": 3, "worker_rate": 0.001, "worker_price": 0.5}
+
+    execute(given, flags(**cluster))
+    plan = result(capsys)
+    assert plan["estimated_seconds"] == 3000
+    assert plan["estimated_worker_hours"] == 2.5
+    assert plan["estimated_cost"] == 1.25
+    assert plan["estimated_puts"] == 9 * 2 + 5 + 5 * 3
+
+    # Hosts that allow no more keep all workers waiting, and paid.
+    execute(replace(given, least_s=lambda: 7200.0), flags(**cluster))
+    assert result(capsys)["estimated_cost"] == 3
+
+
+def test_a_dry_run_counts_requests_of_what_is_left(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    put(tmp_path, "a", "b", "c")
+    given = job(tmp_path)
+    commit_all(given)
+    put(tmp_path, "d")
+    names = ("estimated_puts", "estimated_gets", "estimated_lists")
+
+    told = []
+    for extend in (False, True):
+        execute(given, flags(dry_run=True, extend=extend))
+        plan = result(capsys)
+        told.append([plan[name] for name in names])
+
+    # Two shards are done; a third would be planned of the new input, and done.
+    assert told == [[0, 2 * (4 + 2), 3], [1 + 3, 1 + 2 + 3 * (4 + 4), 4 + 1]]
 
 
 def test_a_dry_run_tells_what_is_done_and_what_has_changed(

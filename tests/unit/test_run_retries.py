@@ -33,6 +33,7 @@ class LocalCluster:
     job: Job
     flags: RunFlags
     left: ClassVar[int] = 1000
+    images_per_s_per_worker: ClassVar[float | None] = None
 
     def run_shards(self, pending: Sequence[ShardRef]) -> Iterator[Totals]:
         for shard in pending:

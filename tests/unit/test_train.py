@@ -118,6 +118,18 @@ def test_a_dry_run_counts_the_steps(config: Train, capsys: pytest.CaptureFixture
     assert plan["samples_per_epoch"] == 9 + 27
     assert plan["steps_per_epoch"] == 3 + 7
     assert plan["steps"] == 50
+    assert "estimated_seconds" not in plan, "nothing is known of the rate"
+
+
+def test_a_dry_run_tells_time_and_cost_of_a_cluster(
+    config: Train, capsys: pytest.CaptureFixture[str]
+) -> None:
+    cluster = replace(config, workers="1:2", worker_rate=0.01, worker_price=3.6)
+    train(replace(cluster, dry_run=True, epochs=4))
+
+    plan = json.loads(capsys.readouterr().out)
+    assert plan["estimated_seconds"] == 9 * 4 / 0.02
+    assert (plan["estimated_worker_hours"], plan["estimated_cost"]) == (1, 3.6)
 
 
 @pytest.fixture
