@@ -77,7 +77,8 @@ def size_pool(workers: int | None, cpus: float, gpus: float | None) -> Pool:
         gpus = 1.0 if has.get("GPU", 0) else 0.0
     room = int(has.get("CPU", 0) / cpus)
     if gpus:
-        room = min(room, int(has.get("GPU", 0) / gpus))
+        # A worker's fraction is of one GPU, not of two.
+        room = min(room, int(has.get("GPU", 0) / max(gpus, 1)) * max(1, int(1 / gpus)))
     if room < 1:
         what = f"no worker of {cpus:g} CPUs and {gpus:g} GPUs fits into"
         if not joins_a_cluster():
@@ -175,9 +176,7 @@ class ShardWorker:
         store = self._verb.output
         if (there := read_commit(store, shard)) is not None:
             return there
-        with self._opening:
-            self._work = self._work or self._verb.open_work(self._pool.gpus > 0)
-        work = self._work
+        work = self._open()
         attempt = begin_attempt(store, shard)
         try:
             inputs = read_shard(store, shard)
@@ -193,6 +192,16 @@ class ShardWorker:
             with contextlib.suppress(StorageError):
                 end_attempt(store, attempt)
         return commit
+
+    def _open(self) -> Work:
+        with self._opening:
+            if self._work is None:
+                if 0 < self._pool.gpus < 1:
+                    from redaction_core.inference import share_gpu
+
+                    share_gpu(self._pool.gpus)
+                self._work = self._verb.open_work(self._pool.gpus > 0)
+            return self._work
 
     def _write(
         self, shard: ShardRef, inputs: Sequence[PlannedInput], outcomes: Sequence[Outcome]

@@ -245,9 +245,10 @@ def _precision(config: Train, earlier: Mapping[str, Any] | None) -> Precision:
     # A handful of channels learn less from numbers of eight bits.
     if config.network == "redacto-baseline":
         return "float32"
-    if _on_gpus(config):
-        return "bfloat16"
-    best = best_precision(torch.device("cpu"))
+    on_gpus = _on_gpus(config)
+    if on_gpus and not torch.cuda.is_available():
+        return "bfloat16"  # the cluster's GPUs cannot be asked from here
+    best = best_precision(torch.device("cuda" if on_gpus else "cpu"))
     return "bfloat16" if best == torch.bfloat16 else "float32"
 
 

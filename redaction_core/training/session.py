@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from redaction_core.checkpoints import load_model
 from redaction_core.errors import CheckpointError
+from redaction_core.inference import settle_gpus
 from redaction_core.models import BRANCHES, BUILDERS, Network
 from redaction_core.storage import open_store
 from redaction_core.training.batches import BatchLoader
@@ -141,6 +142,7 @@ def run_session(
 
 def _build(session: Session, device: torch.device, say: Callable[[str], None]) -> Network:
     recipe = session.recipe
+    settle_gpus()
     torch.manual_seed(recipe.seed)
     network = BUILDERS[recipe.network](**recipe.architecture)
     if session.init is not None:
