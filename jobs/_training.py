@@ -24,6 +24,7 @@ from ray.train.v2.api.config import ScalingConfig  # ray.train declares its elde
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from jobs._command import say
+from jobs._crew import Waiting
 from jobs._keeper import STARTS, Keeper, News, Verdict, describe_epoch, describe_progress
 from redaction_core.errors import RedactionCoreError
 from redaction_core.storage import open_store
@@ -69,7 +70,7 @@ def train_on_cluster(session: Session, crew: Crew) -> None:
     with tempfile.TemporaryDirectory(prefix="redaction-train-", ignore_cleanup_errors=True) as own:
         fit = _Fit(_trainer(session, crew, keeper, own))
         fit.start()
-        said_s, controllers = 0.0, 1
+        said_s, controllers, waiting = 0.0, 1, Waiting(crew)
         while True:
             ended = fit.ended.wait(_POLL_S)
             news: News = ray.get(keeper.hear.remote())
@@ -78,6 +79,7 @@ def train_on_cluster(session: Session, crew: Crew) -> None:
             if news.progress is not None and time.monotonic() - said_s >= _SAY_EVERY_S:
                 said_s = time.monotonic()
                 say(describe_progress(news.progress))
+            waiting.look(machines, up=news.up)
             if news.verdict is not None:
                 raise news.verdict.error()
             if news.finished:

@@ -193,7 +193,7 @@ def _restore(restorer: Restorer, text: str, images: list[Tensor]) -> list[Tensor
 
 
 def _trained(network: str, device: Device, precision: Precision, folder: Path) -> Found:
-    """An epoch, its validation, a checkpoint and the model."""
+    """Train an epoch, with its validation, a checkpoint and the model."""
     expected = _losses(network, "cpu", "float32", folder)
     return losses_apart(_losses(network, device, precision, folder), expected, precision)
 

@@ -12,12 +12,18 @@ NCCL joins take a GPU each. The exit code is 1 where a check failed, and with --
 where one was not run.
 """
 
+from __future__ import annotations
+
 import sys
 import tempfile
 import time
 import traceback
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from tests.device_checks import Check
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -62,7 +68,7 @@ def main(flags: Flags) -> int:
     return int(failed > 0 or (flags.require_gpu and not_run > 0))
 
 
-def _verdict(check: "device_checks.Check", folder: Path, gpus: int) -> tuple[str, str]:
+def _verdict(check: Check, folder: Path, gpus: int) -> tuple[str, str]:
     from tests.device_checks import NotMetError
 
     if check.gpus > gpus:

@@ -95,9 +95,11 @@ class Loop:
         self._published = 0
         """Epoch of the model that this worker has written."""
 
-    def resume(self) -> None:
-        """Go on from the newest checkpoint, if there is one."""
+    def resume(self, *, else_raise: CheckpointError | None) -> None:
+        """Go on from the newest checkpoint; where there is none, begin, or raise the error."""
         found = self._newest()
+        if found is None and else_raise is not None:
+            raise else_raise
         if found is not None:
             try:
                 self._trainer.load(found.tensors(), found.step)
