@@ -65,6 +65,8 @@ class RunFlags:
         if not 0 < self.cpus_per_worker < math.inf or not 0 <= gpus < math.inf:
             raise UsageError("--cpus-per-worker is above 0, and --gpus-per-worker not below")
         refuse_odd_rates(self.worker_rate, self.worker_price)
+        if gpus > 1 and gpus % 1:
+            raise UsageError(f"--gpus-per-worker {gpus:g}: a fraction of one, or whole ones")
         if self.extend and self.overwrite:
             raise UsageError("--extend goes on with a run, --overwrite replaces it: choose one")
 

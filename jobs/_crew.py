@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from jobs._command import say
 from redaction_core.errors import UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
+
+_SILENT_S: Final = 30.0
+_AGAIN_S: Final = 60.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,6 +31,33 @@ class Crew:
         least = f"{self.least} to " if self.least < self.most else ""
         workers = f"{least}{self.most} worker{'s' * (self.most > 1)}"
         return f"{workers} of {self.cpus} CPU{'s' * (self.cpus > 1)}" + " and a GPU" * self.gpu
+
+
+def room_for(machines: Sequence[Mapping[str, float]], cpus: int, *, gpu: bool) -> int:
+    """Count the workers that fit into machines, were nothing else there."""
+    rooms = (int(each.get("CPU", 0) // cpus) for each in machines)
+    gpus = (int(each.get("GPU", 0)) for each in machines)
+    return sum(min(pair) for pair in zip(rooms, gpus, strict=True)) if gpu else sum(rooms)
+
+
+class Waiting:
+    """Tells people what a training that has no workers waits for."""
+
+    def __init__(self, crew: Crew) -> None:
+        """Start to wait."""
+        self._crew = crew
+        self._due_s = time.monotonic() + _SILENT_S
+
+    def look(self, machines: Callable[[], Sequence[Mapping[str, float]]], *, up: bool) -> None:
+        """Say a line, at times, while workers are not `up`, or their machines have gone."""
+        if time.monotonic() < self._due_s:
+            return
+        crew, room = self._crew, room_for(machines(), self._crew.cpus, gpu=self._crew.gpu)
+        short = room < crew.least
+        self._due_s = time.monotonic() + (_SILENT_S if up and not short else _AGAIN_S)
+        if not up or short:
+            others = "" if short else ", if nothing else takes it"
+            say(f"waiting for {crew}: the cluster has room for {room}{others}")
 
 
 def size_crew(
@@ -57,11 +88,7 @@ def size_crew(
         # All that there is, but no more than any of the machines can give to its share.
         cores = [int(each.get("CPU", 0)) for each in on] or [1]
         cpus = max(1, min(*cores, sum(cores) // max(1, most)))
-    rooms = (
-        min(int(each.get("CPU", 0) // cpus), int(each.get("GPU", 0)) if gpu else most)
-        for each in machines
-    )
-    room, least = sum(rooms), max(1, least)
+    room, least = room_for(machines, cpus, gpu=gpu), max(1, least)
     if room < least:
         who = "a worker" if least == 1 else f"{least} workers"
         what = f"{who} of {cpus} CPU{'s' * (cpus > 1)}" + (" and a GPU" if gpu else "")

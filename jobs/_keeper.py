@@ -62,6 +62,8 @@ class News:
     progress: Mapping[str, Any] | None = None
     verdict: Verdict | None = None
     finished: bool = False
+    up: bool = False
+    """Workers have started, and have not failed since."""
 
 
 class Keeper:
@@ -90,10 +92,12 @@ class Keeper:
             elif self._starts > 1:
                 self._news.events.append({"say": STARTED_ANEW})
             self._reason = "its process died"
+        self._news.up = True
         return self._news.verdict is None
 
     def tell(self, news: Mapping[str, Any]) -> None:
         """Take the news of `run_session`."""
+        self._news.up = True
         match news:
             case {"validated": _}:
                 self._news.events.append(news)
@@ -111,13 +115,14 @@ class Keeper:
     def fail(self, verdict: Verdict, *, final: bool) -> None:
         """Keep why a worker failed; with `final`, the run ends."""
         self._reason = verdict.text
+        self._news.up = False
         if final:
             self._news.verdict = self._news.verdict or verdict
 
     def hear(self) -> News:
         """Give the driver what is new."""
         told = self._news
-        self._news = News(verdict=told.verdict, finished=told.finished)
+        self._news = News(verdict=told.verdict, finished=told.finished, up=told.up)
         return told
 
 

@@ -62,7 +62,7 @@ def execute(job: Job, flags: RunFlags) -> int:
             "verb": job.verb,
             "status": "complete" if complete else "too_many_failures",
             "output": job.outputs.location,
-            **summary,
+            **_closing(job, summary),
             "seconds": seconds,
             "images_per_s_per_worker": cluster.images_per_s_per_worker,
         }
@@ -74,6 +74,14 @@ def execute(job: Job, flags: RunFlags) -> int:
             f"{job.outputs.location}/{job.failures_table}"
         )
     return 0 if complete else 1
+
+
+def _closing(job: Job, summary: Mapping[str, Any]) -> dict[str, Any]:
+    """Give what the closing line says of a summary: totals, and where all the rest is."""
+    told = {name: value for name, value in summary.items() if name not in job.details}
+    if job.details:
+        told["summary"] = f"{job.outputs.location}/{job.layout.summary}"
+    return told
 
 
 def _finish(job: Job, run: Run, cluster: Cluster) -> Mapping[str, Any]:

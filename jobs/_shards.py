@@ -48,7 +48,8 @@ def size_pool(workers: int | None, cpus: float, gpus: float | None) -> Pool:
         gpus = 1.0 if has.get("GPU", 0) else 0.0
     room = int(has.get("CPU", 0) / cpus)
     if gpus:
-        room = min(room, int(has.get("GPU", 0) / gpus))
+        # A worker's fraction is of one GPU, not of two.
+        room = min(room, int(has.get("GPU", 0) / max(gpus, 1)) * max(1, int(1 / gpus)))
     if room < 1:
         what = f"no worker of {cpus:g} CPUs and {gpus:g} GPUs fits into"
         if not joins_a_cluster():

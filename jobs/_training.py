@@ -24,6 +24,7 @@ from ray.train.v2.api.config import ScalingConfig  # ray.train declares its elde
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from jobs._command import say
+from jobs._crew import Waiting
 from jobs._keeper import (
     STARTED_ANEW,
     STARTS,
@@ -79,11 +80,12 @@ def train_on_cluster(session: Session, crew: Crew) -> None:
     with tempfile.TemporaryDirectory(prefix="redaction-train-", ignore_cleanup_errors=True) as own:
         fit = _Fit(_trainer(session, crew, keeper, own))
         fit.start()
-        listener, controllers = _Listener(), 1
+        listener, controllers, waiting = _Listener(), 1, Waiting(crew)
         while True:
             ended = fit.ended.wait(_POLL_S)
             news: News = ray.get(keeper.hear.remote())
             listener.hear(news)
+            waiting.look(machines, up=news.up)
             if news.verdict is not None:
                 raise news.verdict.error()
             if news.finished:

@@ -111,6 +111,8 @@ class Job:
     """Inputs that failed and are to be tried again, once no shard is left undone."""
     last_pass: Callable[[Run, Cluster], Finished] | None = None
     """What is made of all commits at the end, if it is more than adding up their totals."""
+    details: tuple[str, ...] = ()
+    """Of the summary, what is too long for the closing line, which names the file instead."""
     failures_table: str = "metrics"
     """Folder of the output that says what failed."""
     gets_of_one: int = 1

@@ -85,9 +85,7 @@ class ShardWorker:
         store = self._verb.output
         if (there := read_commit(store, shard)) is not None:
             return there
-        with self._opening:
-            self._work = self._work or self._verb.open_work(self._pool.gpus > 0)
-        work = self._work
+        work = self._open()
         started = time.monotonic()
         attempt = begin_attempt(store, shard, note=_whereabouts())
         told = {"attempt": attempt.number, "deaths": attempt.deaths, **self._told(shard)}
@@ -111,6 +109,16 @@ class ShardWorker:
         done = {"seconds": seconds, "inputs": commit.totals["inputs"]}
         _LOG.info("shard committed", extra={**done, **told})
         return commit
+
+    def _open(self) -> Work:
+        with self._opening:
+            if self._work is None:
+                if 0 < self._pool.gpus < 1:
+                    from redaction_core.inference import share_gpu
+
+                    share_gpu(self._pool.gpus)
+                self._work = self._verb.open_work(self._pool.gpus > 0)
+            return self._work
 
     def _write(
         self, shard: ShardRef, inputs: Sequence[PlannedInput], outcomes: Sequence[Outcome]

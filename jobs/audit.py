@@ -131,6 +131,7 @@ def audit(config: Audit) -> int:
         guess_s=lambda: open_work(False).seconds_of_one(),  # noqa: FBT003 - on the CPU
         layout=Layout(tables=(TABLE, EMBEDDINGS), summary="audit.json", extras=(REPORT, CHART)),
         last_pass=partial(_last_pass, task, config.target_recovered),
+        details=("redactions", "identification"),
         failures_table=TABLE,
     )
     return execute(job, config)

@@ -16,7 +16,6 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from jobs._crew import Crew
-    from redaction_core.checkpoints import Model
     from redaction_core.storage import Store
     from redaction_core.training.recipe import Precision, Recipe
 
@@ -130,7 +129,6 @@ class Train:
 def train(config: Train) -> int:
     """Run the job; gives the exit code."""
     from jobs._recipe import check_fit, tell_plan
-    from redaction_core.checkpoints import load_model
     from redaction_core.storage import open_store, overlap
     from redaction_core.training import output
     from redaction_core.training.samples import read_all
@@ -155,9 +153,8 @@ def train(config: Train) -> int:
         raise UsageError(
             f"{store.location} holds a training: --resume goes on with it, --overwrite replaces it"
         )
-    model = load_model(config.init, expected=config.network) if config.init else None
     kept = earlier if not config.overwrite else None
-    recipe = _recipe(config, model, _precision(config, kept))
+    recipe = _recipe(config, _start(config, kept), _precision(config, kept))
     samples = read_all(source.location for source in recipe.sources)
     data = [output.Data.of(each) for each in samples]
     check_fit(recipe, data)
@@ -262,13 +259,31 @@ def _precision(config: Train, earlier: Mapping[str, Any] | None) -> Precision:
     # A handful of channels learn less from numbers of eight bits.
     if config.network == "redacto-baseline":
         return "float32"
-    if _on_gpus(config):
-        return "bfloat16"
-    best = best_precision(torch.device("cpu"))
+    on_gpus = _on_gpus(config)
+    if on_gpus and not torch.cuda.is_available():
+        return "bfloat16"  # the cluster's GPUs cannot be asked from here
+    best = best_precision(torch.device("cuda" if on_gpus else "cpu"))
     return "bfloat16" if best == torch.bfloat16 else "float32"
 
 
-def _recipe(config: Train, model: Model | None, precision: Precision) -> Recipe:
+def _start(config: Train, earlier: Mapping[str, Any] | None) -> Mapping[str, Any]:
+    """Give hash and architecture of the model of --init, which a training that goes on knows."""
+    from redaction_core.checkpoints import load_model
+    from redaction_core.errors import CheckpointError
+
+    if config.init is None:
+        return {"init": None, "architecture": None}
+    try:
+        model = load_model(config.init, expected=config.network)
+    except CheckpointError as error:
+        if earlier is None or earlier["recipe"].get("init") is None:
+            raise
+        say(f"going on without the model of --init, as the checkpoint has its own weights: {error}")
+        return {name: earlier["recipe"][name] for name in ("init", "architecture")}
+    return {"init": model.sha256, "architecture": model.config["architecture"]}
+
+
+def _recipe(config: Train, start: Mapping[str, Any], precision: Precision) -> Recipe:
     from redaction_core.mixture import RedactionMixture, ScaleMixture
     from redaction_core.storage import open_store
     from redaction_core.training import defaults
@@ -279,8 +294,10 @@ def _recipe(config: Train, model: Model | None, precision: Precision) -> Recipe:
     ScaleMixture.parse(config.scale)
     return Recipe(
         network=config.network,
-        architecture=defaults.architecture_of(config.network, config.architecture, model),
-        init=model.sha256 if model else None,
+        architecture=defaults.architecture_of(
+            config.network, config.architecture, start["architecture"]
+        ),
+        init=start["init"],
         sources=tuple(
             Source(location=open_store(location).location, repeats=repeats)
             for location, repeats in zip(
@@ -336,7 +353,8 @@ def _result(store: Store, recipe: Recipe) -> dict[str, Any]:
         "steps": last.step,
         "best_epoch": best.epoch,
         "train_loss": last.train_loss,
-        "validation": best.val,
+        # Without what is in the model's config: it takes kilobytes.
+        "validation": {name: best.val[name] for name in best.val if name != "calibration"},
         "images_per_s": float(f"{last.images_per_s:.4g}"),
         "seconds": round(sum(each.seconds for each in history.epochs), 1),
         "model": f"{store.location}/{MODEL.rstrip('/')}",

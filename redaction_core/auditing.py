@@ -83,7 +83,7 @@ def open_audit(
 ) -> Audit:
     """Load the models that the redactions need.
 
-    Raises CheckpointError, StorageError.
+    Raises as `open_restorer`.
     """
     restorers: dict[str, Restorer] = {}
     attacks = []

@@ -28,13 +28,40 @@ _Item = TypeVar("_Item")
 
 _TILE = 1024
 _HALO = 128
+_SHARED = 0.9
+"""Of a shared GPU's memory: the rest goes to what each process needs before its first tensor."""
 _LUMA = (0.299, 0.587, 0.114)
+# The last one: CUBLAS_STATUS_ALLOC_FAILED, and that of cuDNN.
+_NO_MEMORY = ("allocate memory", "out of memory", "insufficient memory", "status_alloc_failed")
+
+
+def settle_gpus() -> None:
+    """Have the GPUs of this process compute in float32 where they are told to, and alike each time.
+
+    Left alone, convolutions in float32 take ten bits of what they multiply (TF32, from Ampere on),
+    which costs the estimates that networks start from levels of 8 bits; and cuDNN may choose
+    algorithms that add up in any order.
+    """
+    torch.backends.cudnn.allow_tf32 = False
+    torch.backends.cuda.matmul.allow_tf32 = False
+    torch.backends.cudnn.deterministic = True
+
+
+def share_gpu(fraction: float) -> None:
+    """Take no more than a fraction of the GPU's memory, as other processes have their own of it.
+
+    Else what one of them keeps for later would be missing to the others.
+    """
+    if torch.cuda.is_available():
+        torch.cuda.set_per_process_memory_fraction(_SHARED * fraction)
 
 
 def best_precision(device: torch.device) -> torch.dtype:
     """bfloat16 where the device computes in it, else float32."""
     if device.type == "cuda":
-        return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float32
+        # GPUs before Ampere emulate it, at a loss.
+        gains = torch.cuda.is_bf16_supported(including_emulation=False)
+        return torch.bfloat16 if gains else torch.float32
     able = torch.cpu.get_capabilities()
     gains = bool(able.get("avx512_bf16") or able.get("amx_bf16"))
     return torch.bfloat16 if gains else torch.float32
@@ -85,6 +112,7 @@ class Restorer:
         self.fills_holes = model.name in FILLS_HOLES
         self.device = device
         self.precision = precision
+        settle_gpus()
         # Convolutions run faster where the channels of a pixel lie side by side.
         self.network: nn.Module = model.network.to(device)
         self.network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # not in torch's stubs
@@ -238,7 +266,7 @@ def is_out_of_memory(error: BaseException) -> bool:
     # The others have no error class of their own. Where oneDNN lacks memory for its code, it
     # "could not create a primitive", and cannot from then on: that is no matter of one image.
     text = str(error).lower()
-    return any(sign in text for sign in ("allocate memory", "out of memory", "insufficient memory"))
+    return any(sign in text for sign in _NO_MEMORY)
 
 
 def planes_of(pixels: Pixels) -> Tensor:

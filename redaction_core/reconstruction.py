@@ -24,7 +24,7 @@ from torch import Tensor
 from redaction_core.checkpoints import load_model, shipped
 from redaction_core.commits.layout import IMAGES, companion_key
 from redaction_core.comparison import AGAINST_ORIGINAL
-from redaction_core.errors import Failure, InputError
+from redaction_core.errors import Failure, InputError, UsageError
 from redaction_core.gate import Gate
 from redaction_core.images import Pixels, decode, encode, gray_planes
 from redaction_core.inference import (
@@ -100,8 +100,13 @@ def open_reconstruction(
 def open_restorer(task: Task, *, gpu: bool, precision: Precision, threads: int) -> Restorer:
     """Load the task's model onto the GPU or `threads` processor cores.
 
-    Raises CheckpointError, StorageError.
+    Raises CheckpointError, StorageError, and UsageError where torch cannot use the GPU.
     """
+    if gpu and not torch.cuda.is_available():
+        raise UsageError(
+            f"torch {torch.__version__} cannot use the GPU that a worker has: install its build "
+            "for GPUs and their driver, or compute on processors with --gpus-per-worker 0"
+        )
     torch.set_num_threads(threads)
     cv2.setNumThreads(threads)
     device = torch.device("cuda" if gpu else "cpu")

@@ -74,10 +74,10 @@ class Command:
             )
         return cls(process=process, log=log)
 
-    def wait(self) -> Ended:
+    def wait(self, limit_s: float = LIMIT_S) -> Ended:
         """Wait for its end, or end it when it hangs."""
         try:
-            code = self.process.wait(LIMIT_S)
+            code = self.process.wait(limit_s)
         except subprocess.TimeoutExpired:
             self.process.send_signal(signal.SIGINT)
             try:
@@ -95,9 +95,10 @@ def run(
     *flags: str,
     verb: str = "reconstruct",
     environment: Mapping[str, str] | None = None,
+    limit_s: float = LIMIT_S,
 ) -> Ended:
     """Run the command to its end."""
-    return Command.start(log, *flags, verb=verb, environment=environment).wait()
+    return Command.start(log, *flags, verb=verb, environment=environment).wait(limit_s)
 
 
 @dataclass(kw_only=True)

@@ -14,7 +14,6 @@ from redaction_core.redaction import Blur, Hiding, Pixelate
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-    from redaction_core.checkpoints import Model
     from redaction_core.mixture import RedactionMixture
     from redaction_core.training.recipe import Loss
 
@@ -50,9 +49,9 @@ _LEAST_WIDTH: Final = 2
 
 
 def architecture_of(
-    network: str, asked_for: Iterable[str], starts_from: Model | None = None
+    network: str, asked_for: Iterable[str], has: Mapping[str, int] | None = None
 ) -> dict[str, int]:
-    """Give the arguments of a network's class: those asked for as NAME=NUMBER, or a model's.
+    """Give the arguments of a network's class: those asked for as NAME=NUMBER, or a model's own.
 
     Raises UsageError: the network has no such size, it is too small, or the model has another.
     """
@@ -65,15 +64,14 @@ def architecture_of(
         least = _LEAST.get(name, _LEAST_WIDTH)
         if value < least:
             raise UsageError(f"--architecture {name}={value}: at least {least}")
-    if starts_from is None:
+    if has is None:
         return sizes
-    has = dict(starts_from.config["architecture"])
     for name, value in sizes.items():
         if has.get(name, takes[name].default) != value:
             raise UsageError(
                 f"--architecture {name}={value}: the model of --init has another: leave it out"
             )
-    return has
+    return dict(has)
 
 
 def _size(text: str) -> tuple[str, int]:

@@ -37,6 +37,11 @@ class Group:
             forward_sync_buffers=False,  # they never change
         )
 
+    def wait(self) -> None:
+        """Wait until the device has done all that it was told: before a clock is read."""
+        if self.device.type == "cuda":
+            torch.cuda.synchronize(self.device)
+
     def sum(self, values: Tensor) -> Tensor:
         """Add up what every worker gives; all must call it."""
         if self.world == 1:

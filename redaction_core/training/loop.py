@@ -96,9 +96,11 @@ class Loop:
         self._published = 0
         """Epoch of the model that this worker has written."""
 
-    def resume(self) -> None:
-        """Go on from the newest checkpoint, if there is one."""
+    def resume(self, *, else_raise: CheckpointError | None) -> None:
+        """Go on from the newest checkpoint; where there is none, begin, or raise the error."""
         found = self._newest()
+        if found is None and else_raise is not None:
+            raise else_raise
         if found is not None:
             try:
                 self._trainer.load(found.tensors(), found.step)
@@ -182,6 +184,8 @@ class Loop:
 
     def _report(self, *, at_end: bool) -> None:
         """Add up over workers what was learned since the last report, and tell it."""
+        # Else the device's share of the time would fall between two reports.
+        self._group.wait()
         elapsed_s = time.monotonic() - self._reported_s
         sums = self._trainer.take_sums()
         # The first worker's clock counts, and no other's.

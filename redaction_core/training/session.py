@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from redaction_core.checkpoints import load_model
 from redaction_core.errors import CheckpointError
+from redaction_core.inference import settle_gpus
 from redaction_core.models import BRANCHES, BUILDERS, Network
 from redaction_core.storage import open_store
 from redaction_core.training.batches import BatchLoader
@@ -84,7 +85,8 @@ def run_session(
     Raises:
         UsageError: the mixtures are not understood, or the cache is too small.
         StorageError: storage is away for too long, or the data changed.
-        CheckpointError: the model to start from is missing, damaged or another one.
+        CheckpointError: the model to start from is missing, damaged or another one, and there is
+            no checkpoint to go on from.
         InputError: out_of_memory, when one image does not fit while it is validated on.
         RedactionCoreError: the training diverged.
     """
@@ -100,7 +102,8 @@ def run_session(
         if group.leads:
             tell({"finished": True})
         return
-    trainer = Trainer(_build(session, group.device, say), Optimisation.of(session.recipe))
+    network, gone = _build(session, group.device, say)
+    trainer = Trainer(network, Optimisation.of(session.recipe))
     with BatchLoader(
         session.recipe,
         session.samples,
@@ -129,7 +132,7 @@ def run_session(
             tell=tell,
         )
         try:
-            loop.resume()
+            loop.resume(else_raise=gone)
             objective = _Objective(trainer.network, session.recipe)
             branches = session.recipe.network in BRANCHES
             loop.train(group.averaged(objective, branches=branches), seen)
@@ -139,22 +142,33 @@ def run_session(
             raise
 
 
-def _build(session: Session, device: torch.device, say: Callable[[str], None]) -> Network:
-    recipe = session.recipe
+def _build(
+    session: Session, device: torch.device, say: Callable[[str], None]
+) -> tuple[Network, CheckpointError | None]:
+    """Give the network as training starts, and why it does not start from the model it should."""
+    recipe, gone = session.recipe, None
+    settle_gpus()
     torch.manual_seed(recipe.seed)
     network = BUILDERS[recipe.network](**recipe.architecture)
     if session.init is not None:
-        init = session.init
-        model = patiently(
-            lambda: load_model(init, expected=recipe.network), say, patience_s=session.patience_s
-        )
-        if model.sha256 != recipe.init:
-            raise CheckpointError(f"the model in {session.init} was changed: name another --init")
-        network.load_state_dict(model.network.state_dict())
+        try:
+            network.load_state_dict(_first_weights(session, session.init, say))
+        except CheckpointError as error:
+            gone = error
     if recipe.learn == "scale":
         for name, weight in network.named_parameters():
             weight.requires_grad_(is_of_scale(name))
     network.train().to(device)
     # Convolutions run faster where the channels of a pixel lie side by side.
     network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # not in torch's stubs
-    return network
+    return network, gone
+
+
+def _first_weights(session: Session, init: str, say: Callable[[str], None]) -> Mapping[str, Tensor]:
+    network = session.recipe.network
+    model = patiently(
+        lambda: load_model(init, expected=network), say, patience_s=session.patience_s
+    )
+    if model.sha256 != session.recipe.init:
+        raise CheckpointError(f"the model in {init} was changed: name another --init")
+    return model.network.state_dict()

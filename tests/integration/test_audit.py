@@ -59,6 +59,9 @@ def test_every_image_has_a_row_a_redaction(audited: tuple[Path, Ended]) -> None:
     assert len(found) == len(keys) * len(REDACTIONS)
     assert {row["failure"] for row in found if row["key"] == "broken_0.png"} == {"not_an_image"}
     assert (ended.result["inputs"], ended.result["failed"]) == (len(keys), 1)
+    assert Path(ended.result["summary"]).read_bytes() == (folder / "out/audit.json").read_bytes()
+    assert "redactions" not in ended.result
+    assert len(ended.stdout) < 2000
     assert all(row["group"] == row["key"].partition("_")[0] for row in found)
 
 

@@ -108,7 +108,7 @@ def test_interruption_tells_how_to_go_on(
         *({"shard_size": value} for value in (0, -1)),
         *({"workers": value} for value in (0, -2)),
         *({"cpus_per_worker": value} for value in (0, -1, math.nan, math.inf)),
-        *({"gpus_per_worker": value} for value in (-0.5, math.nan)),
+        *({"gpus_per_worker": value} for value in (-0.5, 1.5, math.nan)),
         *({"worker_rate": value} for value in (0, -1, math.nan, math.inf)),
         *({"worker_price": value} for value in (-1, math.nan, math.inf)),
         {"extend": True, "overwrite": True},
@@ -124,6 +124,7 @@ def test_flags_that_make_no_sense_are_refused(values: dict[str, float]) -> None:
     [
         {},
         *({"max_failure_rate": value} for value in (0, 1)),
+        *({"gpus_per_worker": value} for value in (0.5, 2)),
         {"shard_size": 1, "workers": 1, "cpus_per_worker": 0.25, "gpus_per_worker": 0},
         {"extend": True, "dry_run": True, "worker_rate": 1e-9, "worker_price": 0},
     ],

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from jobs._crew import Crew, size_crew
+from jobs._crew import Crew, Waiting, size_crew
 from redaction_core.errors import UsageError
 
 FOUR = {"CPU": 4.0}
@@ -56,3 +56,29 @@ def test_a_cluster_that_may_grow_is_waited_for(capsys: pytest.CaptureFixture[str
 def test_a_cluster_without_gpus_is_no_place_for_a_worker_with_one() -> None:
     with pytest.raises(UsageError, match="a worker of 4 CPUs and a GPU does not fit into the clus"):
         size_crew([FOUR, HEAD], None, 4, gpu=True, grows=True)
+
+
+def test_who_waits_for_workers_is_told_at_times(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = [0.0]
+    monkeypatch.setattr("jobs._crew.time.monotonic", lambda: now[0])
+    waiting = Waiting(Crew(least=3, most=3, cpus=2, gpu=False))
+    lines = []
+    for now_s, machines, up in (
+        (29, [FOUR], False),
+        (31, [FOUR], False),
+        (60, [FOUR], False),
+        (92, [FOUR, FOUR], False),
+        (153, [FOUR, FOUR], True),
+        (184, [FOUR], True),  # a machine went away, and with it workers
+    ):
+        now[0] = now_s
+        waiting.look(lambda found=machines: found, up=up)  # type: ignore[misc]
+        lines.append(capsys.readouterr().err)
+
+    line = "waiting for 3 workers of 2 CPUs: the cluster has room for "
+    assert lines == [
+        *("", f"{line}2\n", "", f"{line}4, if nothing else takes it\n"),
+        *("", f"{line}2\n"),
+    ]

@@ -41,6 +41,18 @@ def test_progress_of_before_an_epoch_ended_is_not_told_after_it() -> None:
     assert keeper.hear().progress is None
 
 
+def test_workers_are_up_from_their_start_to_their_failure() -> None:
+    keeper = Keeper()
+    assert not keeper.hear().up
+
+    keeper.start(0)
+    assert keeper.hear().up
+    assert keeper.hear().up
+
+    keeper.fail(Verdict.of(RuntimeError("a peer died")), final=False)
+    assert not keeper.hear().up
+
+
 def test_the_end_is_heard_again_and_again() -> None:
     keeper = Keeper()
     keeper.tell({"finished": True})

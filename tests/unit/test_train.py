@@ -1,16 +1,19 @@
 """The command's flags, and what it refuses before anything is started or written."""
 
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from jobs.train import Train, train, worker_range
+from jobs.train import Train, _precision, _recipe, _start, train, worker_range
+from redaction_core.checkpoints import save_model
 from redaction_core.errors import CheckpointError, RedactionCoreError, UsageError
 from redaction_core.mixture import RedactionMixture
 from redaction_core.models import BUILDERS
+from redaction_core.models.enhancer import Enhancer
 from redaction_core.storage import open_store
 from redaction_core.training.defaults import REDACTIONS
 from redaction_core.training.output import Data, begin, describe, read_run
@@ -236,6 +239,26 @@ def test_a_model_is_not_removed_to_start_from_it(finished: Train) -> None:
         train(replace(finished, overwrite=True, init=model))
 
     assert Path(model, "model.safetensors").exists()
+
+
+def test_a_training_that_goes_on_needs_no_model_to_start_from(
+    config: Train, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    place, sizes = tmp_path / "model", {"width": 9, "blocks": 1}
+    save_model(str(place), Enhancer(**sizes), {"network": "enhancer", "architecture": sizes})
+    tuned = replace(config, init=str(place), architecture=(), dry_run=True, resume=True)
+    recipe = _recipe(tuned, _start(tuned, None), _precision(tuned, None))
+    found = [Data.of(read_samples(source.location)) for source in recipe.sources]
+    begin(open_store(config.output), describe(recipe, found))
+    shutil.rmtree(place)
+
+    assert train(tuned) == 0
+
+    assert "going on without the model of --init" in capsys.readouterr().err
+    with pytest.raises(UsageError, match="--architecture width=8: the model of --init has another"):
+        train(replace(tuned, architecture=("width=8",)))
+    with pytest.raises(CheckpointError, match="no model directory"):
+        train(replace(tuned, output=str(tmp_path / "other")))
 
 
 def test_patience_without_validation_is_refused(config: Train, tmp_path: Path) -> None:

@@ -22,6 +22,7 @@ from tests.unit.training_group import (
     note_run,
     run,
     run_group,
+    same,
     session_of,
     weights,
 )
@@ -192,6 +193,27 @@ def test_it_starts_from_the_weights_of_a_model(
     run(session_of(faces, tmp_path / "out", starts_from=place, **still))
 
     assert model_bytes(tmp_path / "out") == model_bytes(whole[0])
+
+
+def test_a_training_goes_on_without_the_model_that_it_started_from(
+    whole: tuple[Path, Told], faces: str, tmp_path: Path
+) -> None:
+    place, one, two = tmp_path / "model", tmp_path / "one", tmp_path / "two"
+    shutil.copytree(whole[0] / "model", place)
+    there, gone = (
+        session_of(faces, output, starts_from=str(place), checkpoint_every_s=0.0)
+        for output in (one, two)
+    )
+    run(there)
+    run(gone, kill_at=3, saved=1)
+    shutil.rmtree(place)
+
+    run(gone)
+
+    assert same(one, two)
+    shutil.rmtree(two)
+    with pytest.raises(CheckpointError, match="no model directory"):
+        run(gone)
 
 
 def test_a_model_that_changed_is_refused(

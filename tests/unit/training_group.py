@@ -114,11 +114,16 @@ class Told:
         return [news["loss"] for news in self.news if "loss" in news]
 
 
-def run(session: Session, kill_at: int | None = None, saved: int = 0) -> Told:
+def run(
+    session: Session,
+    kill_at: int | None = None,
+    saved: int = 0,
+    group: Group | None = None,
+) -> Told:
     """Train in this process; to its end, or until it is killed after a step."""
     told = Told(kill_at, saved)
     try:
-        run_session(session, Group(), tell=told.tell, seen=told.note)
+        run_session(session, group or Group(), tell=told.tell, seen=told.note)
     except Killed:
         assert kill_at is not None
     return told
