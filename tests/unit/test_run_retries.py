@@ -64,7 +64,6 @@ def job(store: Store, inputs: Inputs, *retry: str, **changes: Any) -> Job:  # no
         at_once=1,
     )
     made = Job(
-        verb="ingest",
         source="memory",
         listed=lambda _: given.source.planned(),
         config={},
