@@ -3,13 +3,10 @@
     python -m tests.gpu_check
 
 needs no data and no network. Where there is no GPU, what can be checked on the CPU is, and all else
-is told as not run. A healthy machine with two GPUs prints PASS in every line, such as
-
-    PASS forward enhancer float32 on a GPU: 0.012% of values differ, by 1 at most (0.1%, by 1)
-
-and ends with "... passed, 0 failed, 0 not run"; with one GPU, one line is not run: the workers that
-NCCL joins take a GPU each. The exit code is 1 where a check failed, and with --require-gpu also
-where one was not run.
+is told as not run. Every line ends with the figure that was found and, in brackets, the bar that it
+has to meet. A healthy machine with two GPUs prints PASS in every line and ends with "53 passed, 0
+failed, 0 not run"; with one GPU, one line is not run: the workers that NCCL joins take a GPU each.
+The exit code is 1 where a check failed, and with --require-gpu also where one was not run.
 """
 
 from __future__ import annotations

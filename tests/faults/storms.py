@@ -2,6 +2,7 @@
 
 import io
 import os
+import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -99,7 +100,7 @@ class Voyage:
         """Run the command of the scene; a rerun goes on."""
         subject = self.scene.subject
         return run(
-            self.scene.folder / "logs" / self.output.rpartition("/")[2],
+            self.scene.folder / "logs" / uuid.uuid4().hex,
             *(*subject.flags(in_bucket(self.scene.folder)), "--output", self.output),
             verb=subject.verb,
             environment={"AWS_ENDPOINT_URL": self.proxy.endpoint, **environment},
