@@ -70,9 +70,10 @@ def main(config: Dispatch) -> int:
         run = Run(store, "nothing", {})
         run.add_round(shards(planned(listed(0, config.shards), SUFFIX), 1), shard_size=1)
         pool = _shards.size_pool(config.workers, 1, 0)
-        verb = Verb(output=store, open_work=open_nothing, tables={})
+        verb = Verb(name="nothing", output=store, open_work=open_nothing, tables={})
+        pending = list(run.pending())
         before, started, first, since = memory("VmRSS"), time.perf_counter(), 0, 0.0
-        for count, _ in enumerate(_shards.run_shards(verb, pool, run.pending()), 1):
+        for count, _ in enumerate(_shards.run_shards(verb, pool, pending, stuck_after_s=900), 1):
             now = time.perf_counter()
             if not since:
                 first, since = count, now

@@ -28,6 +28,7 @@ FREE = {
         "worker_price",
         "max_failure_rate",
         "extend",
+        "stuck_after_s",
         "overwrite",
         "dry_run",
         "retry_failed",
@@ -137,7 +138,7 @@ def test_a_run_is_known_by_everything_that_changes_its_bytes(jobs: list[Job]) ->
     free: dict[str, Any] = {"output": "else", "shard_size": 3, "workers": 9, "cpus_per_worker": 2}
     free |= {"gpus_per_worker": 1, "max_failure_rate": 0.1, "extend": True, "dry_run": True}
     free |= {"max_pixels": 10, "max_bytes": 10, "timeout_s": 1, "attempts": 1, "in_flight": 1}
-    free |= {"worker_rate": 9.5, "worker_price": 0.4}
+    free |= {"worker_rate": 9.5, "worker_price": 0.4, "stuck_after_s": 7}
     free |= {"max_redirects": 0, "host_connections": 1, "host_rate": 1, "robots": False}
     ingest(config(**free, contact="me", allow_private_hosts=("a.org",)))
     ingest(config(retry_failed=("timeout",)))

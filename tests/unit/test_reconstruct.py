@@ -16,6 +16,7 @@ from tests.unit.networks import small
 # These may differ from one start to the next of the same run.
 FREE = {
     *("output", "shard_size", "workers", "cpus_per_worker", "gpus_per_worker"),
+    "stuck_after_s",
     *("worker_rate", "worker_price", "max_failure_rate", "extend", "overwrite", "dry_run"),
 }
 
