@@ -35,7 +35,8 @@ class LocalCluster:
     def __init__(self, folder: Path, environment: Mapping[str, str]) -> None:
         """Take what is to be in the environment of all workers."""
         self._folder = folder
-        self._port = free_port()
+        # At once, so that they differ: one that was given back may be given again.
+        self._port, self._client_port = free_ports(2)
         self._nodes: list[subprocess.Popen[bytes]] = []
         # A token of its own: without one, Ray takes the one in the home folder.
         token = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
@@ -57,7 +58,7 @@ class LocalCluster:
             command += [f"--address=127.0.0.1:{self._port}"]
         else:
             command += ["--head", f"--port={self._port}", "--include-dashboard=false"]
-            command += [f"--ray-client-server-port={free_port()}"]
+            command += [f"--ray-client-server-port={self._client_port}"]
             command += [f"--temp-dir={self._folder}"]
         environment = {**os.environ, **self.environment}
         del environment["RAY_ADDRESS"]
@@ -106,9 +107,12 @@ def cluster(trace: Trace) -> Iterator[LocalCluster]:
         yield cluster
 
 
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as held:
-        return int(held.getsockname()[1])
+def free_ports(count: int) -> list[int]:
+    held = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
+    ports = [int(one.getsockname()[1]) for one in held]
+    for one in held:
+        one.close()
+    return ports
 
 
 def wait_until(condition: Callable[[], bool]) -> None:
