@@ -4,7 +4,6 @@ import os
 import secrets
 import shutil
 import signal
-import socket
 import subprocess
 import sysconfig
 import tempfile
@@ -18,6 +17,7 @@ import pytest
 from redaction_core.checkpoints import load_model
 from tests.command import Command
 from tests.faults.traces import Trace
+from tests.ports import free_ports
 from tests.unit.training_sets import smooth_images, write_data_set
 
 RAY = Path(sysconfig.get_path("scripts")) / "ray"
@@ -105,14 +105,6 @@ def cluster(trace: Trace) -> Iterator[LocalCluster]:
         cluster = LocalCluster(folder, {"REDACTION_TRAINING_TRACE": str(trace.folder)})
         stack.callback(cluster.close)
         yield cluster
-
-
-def free_ports(count: int) -> list[int]:
-    held = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
-    ports = [int(one.getsockname()[1]) for one in held]
-    for one in held:
-        one.close()
-    return ports
 
 
 def wait_until(condition: Callable[[], bool]) -> None:

@@ -4,7 +4,6 @@ import os
 import secrets
 import shutil
 import signal
-import socket
 import subprocess
 import sysconfig
 import tempfile
@@ -18,6 +17,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+
+from tests.ports import free_ports
 
 ROOT = Path(__file__).resolve().parents[2]
 RAY = Path(sysconfig.get_path("scripts")) / "ray"
@@ -86,14 +87,6 @@ def cluster() -> Iterator[Cluster]:
         os.killpg(head.pid, signal.SIGKILL)
         head.wait()
         shutil.rmtree(folder, ignore_errors=True)
-
-
-def free_ports(count: int) -> list[int]:
-    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
-    ports = [one.getsockname()[1] for one in sockets]
-    for one in sockets:
-        one.close()
-    return ports
 
 
 def wait_for(request: urllib.request.Request, process: subprocess.Popen[bytes], log: Path) -> None:
