@@ -4,7 +4,6 @@ import os
 import secrets
 import shutil
 import signal
-import socket
 import subprocess
 import sysconfig
 import tempfile
@@ -16,6 +15,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from tests.command import ROOT
+from tests.ports import free_ports
 
 RAY = Path(sysconfig.get_path("scripts")) / "ray"
 _START_LIMIT_S = 120
@@ -162,13 +162,6 @@ def local_cluster(
         cluster = LocalCluster(folder, environment or {}, dashboard=dashboard)
         stack.callback(cluster.close)
         yield cluster
-
-
-def free_ports(count: int) -> list[int]:
-    """Give ports that nobody listens on, no two the same."""
-    with ExitStack() as stack:
-        held = [stack.enter_context(socket.create_server(("127.0.0.1", 0))) for _ in range(count)]
-        return [int(each.getsockname()[1]) for each in held]
 
 
 def wait_until(condition: Callable[[], bool], limit_s: float = _START_LIMIT_S) -> None:

@@ -6,7 +6,7 @@ import socket
 import pytest
 
 from jobs import _cluster
-from tests.local_cluster import free_ports
+from tests.ports import free_ports
 
 
 class ExitedError(Exception):
