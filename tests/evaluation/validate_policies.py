@@ -1,4 +1,4 @@
-"""Validate infra/iam against the actions, resources and conditions that AWS knows.
+"""Validate infra/iam, and the policy of the head on EC2, against the actions, resources and conditions that AWS knows.
 
 pip install parliament
 python -m tests.evaluation.validate_policies
@@ -12,18 +12,22 @@ PLACES = {"INPUT": "s3://one/in", "OUTPUT": "s3://two/out", "MODEL": "s3://three
 WRONG = '{"Version": "2012-10-17", "Statement": {"Effect": "Allow", "Action": "s3:HeadBucket"}}'
 
 
-def problems(document: str) -> list[str]:
+def problems(document: str, *, ignore: str = "") -> list[str]:
     """Give what parliament finds in a policy."""
     import parliament
 
-    return [str(found) for found in parliament.analyze_policy_string(document).findings]
+    findings = parliament.analyze_policy_string(document).findings
+    return [str(found) for found in findings if found.issue != ignore]
 
 
 def main() -> int:
     """Print a line a policy; gives the exit code."""
     found = {path.stem: problems(policy(path.stem, PLACES)) for path in POLICIES.glob("*.json")}
-    for job, lines in sorted(found.items()):
-        print(f"{'FAIL' if lines else 'PASS'} {job}.json", *lines, sep="\n  " if lines else " ")
+    head = (POLICIES.parent / "aws" / "head-policy.json").read_text()
+    # Of two statements that allow one action together, parliament looks at each alone.
+    found["head-policy"] = problems(head, ignore="RESOURCE_MISMATCH")
+    for name, lines in sorted(found.items()):
+        print(f"{'FAIL' if lines else 'PASS'} {name}.json", *lines, sep="\n  " if lines else " ")
     blind = not problems(WRONG)
     print(f"{'FAIL' if blind else 'PASS'} a policy with an action that is none is found out")
     return int(blind or any(found.values()))

@@ -1,6 +1,7 @@
 """The files of infra/ agree with the project, with each other, and with what is safe."""
 
 import importlib
+import json
 import re
 import shlex
 from pathlib import Path
@@ -13,6 +14,7 @@ import yaml
 from tests.evaluation.replay_dockerfile import instructions
 from tests.evaluation.validate_manifests import (
     INFRA,
+    LAUNCHER,
     ROOT,
     VERBS,
     all_rendered,
@@ -215,6 +217,26 @@ def test_the_launcher_is_what_ray_accepts_and_closed_to_the_world() -> None:
     assert "~/.ray/auth_token" in config["file_mounts"]
     assert "--dashboard-host=127.0.0.1" in config["head_start_ray_commands"][-1]
     assert config["setup_commands"] == []  # Ray's default installs a nightly build
+
+
+def test_the_head_starts_what_the_launcher_names_and_ends_no_other_machine() -> None:
+    document = json.loads((LAUNCHER.parent / "head-policy.json").read_text())
+    by_name = {each["Sid"]: each for each in document["Statement"]}
+    config = launcher()
+    worker = config["available_node_types"]["worker"]["node_config"]
+    profile, own = worker["IamInstanceProfile"]["Arn"], config["cluster_name"]
+    assert by_name["StartWorkers"]["Condition"] == {
+        "StringEquals": {"aws:RequestTag/ray-cluster-name": own},
+        "ArnEquals": {"ec2:InstanceProfile": profile},
+    }
+    with_what = [each.rpartition("/")[2] for each in by_name["StartThemWith"]["Resource"]]
+    assert {*worker["SecurityGroupIds"], *worker["SubnetIds"]} < set(with_what)
+    ended = by_name["TagAndEndItsOwn"]["Condition"]["StringEquals"]
+    assert ended == {"aws:ResourceTag/ray-cluster-name": own}
+    role = by_name["GiveThemTheirRole"]["Resource"]
+    assert role.replace(":role/", ":instance-profile/") == profile
+    text = json.dumps(document)
+    assert text.count(f":ec2:{config['provider']['region']}:") == text.count(":ec2:")
 
 
 def test_the_image_is_not_run_as_root() -> None:
