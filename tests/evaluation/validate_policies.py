@@ -1,4 +1,4 @@
-"""Validate infra/iam, and the policy of the head on EC2, against the actions, resources and conditions that AWS knows.
+"""Validate infra/iam, and the head's policy of infra/aws, against what AWS knows.
 
 pip install parliament
 python -m tests.evaluation.validate_policies
