@@ -37,7 +37,8 @@ class Audit(NetworkFlags):
     """
 
     images: str
-    """Folder or prefix of clean images: all files below it, at any depth."""
+    """Folder or prefix of clean images: all files below it, at any depth; or a data set that ingest
+    wrote."""
     redactions: tuple[str, ...] = DEFAULT_GRID
     """Redactions, several of a kind at once: pixelate:2,4,8,16 blur:1,2,4 box:0.05,0.25@center."""
     target_recovered: float = 0.3
@@ -75,6 +76,7 @@ def audit(config: Audit) -> int:
     from redaction_core.auditing import EMBEDDINGS, TABLE, AuditTask, open_audit
     from redaction_core.checkpoints import load_model, shipped
     from redaction_core.commits import Layout
+    from redaction_core.data_set_images import open_inputs
     from redaction_core.identity import load_matcher
     from redaction_core.inference import undoes_blur
     from redaction_core.loading import Task, refuse_beyond_reach
@@ -97,7 +99,7 @@ def audit(config: Audit) -> int:
     outputs = open_store(config.output)
     task = AuditTask(
         task=Task(
-            inputs=open_store(config.images),
+            inputs=open_inputs(config.images),
             outputs=None,
             seed=config.seed,
             max_pixels=config.max_pixels,

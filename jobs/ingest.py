@@ -135,6 +135,7 @@ def ingest(config: Ingest) -> int:
     from jobs._verb import Job, Verb
     from redaction_core.commits import Layout
     from redaction_core.data_set import FAILURES_TABLE, NEAR_DUPLICATES
+    from redaction_core.data_set_images import SUMMARY
     from redaction_core.images import Transform
     from redaction_core.ingestion import Task, open_ingestion
     from redaction_core.splits import Splits
@@ -170,7 +171,7 @@ def ingest(config: Ingest) -> int:
         guess_s=lambda: open_ingestion(False, task=task).seconds_of_one(),  # noqa: FBT003 - on the CPU
         layout=Layout(
             tables=(*task.tables, FAILURES_TABLE),
-            summary="dataset.json",
+            summary=SUMMARY,
             extras=(NEAR_DUPLICATES,),
         ),
         gets_of_one=0 if config.urls else 1,

@@ -31,7 +31,8 @@ class Reconstruct(NetworkFlags):
     """
 
     input: str
-    """Folder or prefix of the images: all files below it, at any depth."""
+    """Folder or prefix of the images: all files below it, at any depth; or a data set that ingest
+    wrote."""
     network: Literal["enhancer", "redacto", "enhancer-baseline", "redacto-baseline"] | None = None
     """Network; default: redacto with --masks or a --redact that hides pixels, else enhancer."""
     model: str | None = None
@@ -86,6 +87,7 @@ def reconstruct(config: Reconstruct) -> int:
     from jobs._verb import Job, Verb
     from redaction_core.checkpoints import load_model, shipped
     from redaction_core.commits import Layout
+    from redaction_core.data_set_images import open_inputs
     from redaction_core.images import SUFFIXES
     from redaction_core.inference import undoes_blur
     from redaction_core.loading import Task
@@ -102,7 +104,7 @@ def reconstruct(config: Reconstruct) -> int:
     model = load_model(config.model or shipped(network), expected=network)
     outputs = open_store(config.output)
     task = Task(
-        inputs=open_store(config.input),
+        inputs=open_inputs(config.input),
         outputs=outputs,
         network=network,
         # Absolute: workers may start in another folder.

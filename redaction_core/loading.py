@@ -29,6 +29,7 @@ from redaction_core.schemas import METRICS
 from redaction_core.stages import stage
 
 if TYPE_CHECKING:
+    from redaction_core.data_set_images import Inputs
     from redaction_core.gate import Gate
     from redaction_core.plan import PlannedInput
     from redaction_core.storage import Store
@@ -38,7 +39,7 @@ if TYPE_CHECKING:
 class Task:
     """What to do with every input."""
 
-    inputs: Store
+    inputs: Inputs
     outputs: Store | None
     """None: results are measured, and not kept."""
     network: str = "enhancer"

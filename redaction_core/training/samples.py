@@ -16,6 +16,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from redaction_core.commits.layout import IMAGES, SUCCESS, shard_of_part
+from redaction_core.data_set_images import SUMMARY
 from redaction_core.errors import InputError, ObjectMissingError, StorageError, UsageError
 from redaction_core.storage import Store, open_store
 from redaction_core.training.order import CHOICE
@@ -23,7 +24,6 @@ from redaction_core.training.order import CHOICE
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-_SUMMARY: Final = "dataset.json"
 _COLUMNS: Final = ["split", "duplicate_of", "source_sha256"]
 _READERS: Final = 8
 _READ_AHEAD: Final = 64  # parts
@@ -151,17 +151,17 @@ def _summary(store: Store) -> tuple[int, int, Mapping[str, Any], int]:
                 f"{store.location} is no finished data set (it has no {SUCCESS}): "
                 "make one with jobs.ingest, or run that again to its end"
             )
-        summary = json.loads(store.read(_SUMMARY).data)
+        summary = json.loads(store.read(SUMMARY).data)
         transform, count = summary["transform"], int(summary["ok"])
         side, channels = transform["size"], _CHANNELS[transform["color"]]
     except ObjectMissingError as error:
         raise UsageError(
-            f"{store.location} is no data set that jobs.ingest wrote: it has no {_SUMMARY}"
+            f"{store.location} is no data set that jobs.ingest wrote: it has no {SUMMARY}"
         ) from error
     except (ValueError, LookupError, TypeError) as error:
-        raise _damaged(store, _SUMMARY) from error
+        raise _damaged(store, SUMMARY) from error
     if not isinstance(side, int) or side < 1:
-        raise _damaged(store, _SUMMARY)
+        raise _damaged(store, SUMMARY)
     return side, channels, transform, count
 
 
