@@ -20,6 +20,8 @@ _CONNECT_S = 10
 _PROBE_S = 5
 _LOST_S = 45
 """Shorter than Ray's own minute, and enough for a head that is started anew with its state."""
+_MISSES = 3
+"""Least number of probes without an answer: this process may have slept itself."""
 _STDERR = 2  # the descriptor
 
 
@@ -91,7 +93,7 @@ def _refuse_dead_cluster(address: str) -> None:
         return  # a name that only Ray resolves
     try:
         # Ray itself tries for a quarter of an hour.
-        socket.create_connection((host, int(port)), _CONNECT_S).close()
+        socket.create_connection((host.strip("[]"), int(port)), _CONNECT_S).close()
     except OSError as error:
         raise _no_cluster(address) from error
 
@@ -102,14 +104,19 @@ def _guard(gcs: str) -> None:
     Ray ends it too, after a minute, without a word that reaches the person who waits.
     """
     host, _, port = gcs.rpartition(":")
-    answered_s = time.monotonic()
-    while time.monotonic() - answered_s < _LOST_S:
-        with contextlib.suppress(OSError), socket.create_connection((host, int(port)), _CONNECT_S):
-            answered_s = time.monotonic()
+    answered_s, misses = time.monotonic(), 0
+    while misses < _MISSES or time.monotonic() - answered_s < _LOST_S:
+        misses += 1
+        with (
+            contextlib.suppress(OSError),
+            # In an address, IPv6 stands in brackets.
+            socket.create_connection((host.strip("[]"), int(port)), _CONNECT_S),
+        ):
+            answered_s, misses = time.monotonic(), 0
         time.sleep(_PROBE_S)
     say(
         f"error: the Ray cluster at {gcs} does not answer any more: what is done is in the output; "
-        "run the same command again on a cluster that runs (of train, with --resume)"
+        "run the same command again on a cluster that runs (jobs.train with --resume)"
     )
     os._exit(1)
 

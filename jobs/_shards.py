@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import ray
 import ray.data
+from ray.exceptions import NodeDiedError, ObjectLostError, OutOfMemoryError, WorkerCrashedError
 
 from jobs._cluster import joins_a_cluster
 from jobs._command import say
@@ -36,6 +37,7 @@ BATCH = 10_000
 BATCH_OF_A_WORKER = 64
 """More with many workers: at the end of a batch they wait for the last shard."""
 _TASK_RETRIES = 3  # where a machine is lost
+_LOST = (WorkerCrashedError, NodeDiedError, OutOfMemoryError, ObjectLostError)
 
 _Item = TypeVar("_Item")
 _Result = TypeVar("_Result")
@@ -118,13 +120,21 @@ def map_tasks(function: Callable[[_Item], _Result], items: Iterable[_Item]) -> I
     running: list[Any] = []
     left = iter(items)
     while True:
-        # Asked each time: a cluster grows with what is asked of it.
+        # Asked each time: a cluster grows with what is asked of it, and may shrink.
         room = max(1, int(ray.cluster_resources().get("CPU", 1)))  # type: ignore[no-untyped-call]
-        running += (task.remote(function, item) for item in islice(left, room - len(running)))
+        running += (
+            task.remote(function, item) for item in islice(left, max(0, room - len(running)))
+        )
         if not running:
             return
         (done, *_), running = ray.wait(running)
-        result = ray.get(done)
+        try:
+            result = ray.get(done)
+        except _LOST as error:
+            raise RedactionCoreError(
+                "machines of the cluster were lost again and again, or had no memory left: what is "
+                "done is in the output, run the same command again"
+            ) from error
         if isinstance(result, RedactionCoreError):
             raise result
         yield result

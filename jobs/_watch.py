@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 _LONGEST_PAUSE_S = 30.0
 _LEAST_PAUSE_S = 0.5
+_JOIN_S = 5.0
 _NAMED = 5
 """So many stuck shards are named at once, of the others their number."""
 
@@ -39,6 +40,8 @@ class Watch:
         self._telemetry = RunTelemetry(verb.name, len(shards))
         self._seen: dict[BegunAttempt, float] = {}
         self._named: dict[BegunAttempt, float] = {}
+        self._done: set[BegunAttempt] = set()
+        """Marks of attempts that died, at shards that were committed all the same."""
         self._over = threading.Event()
         self._thread = threading.Thread(target=self._run, name="watch", daemon=True)
 
@@ -52,28 +55,36 @@ class Watch:
 
     def __exit__(self, *_: object) -> None:
         self._over.set()
+        self._thread.join(_JOIN_S)
+        self._telemetry.oldest.set(0)
 
     def _run(self) -> None:
         pause_s = min(_LONGEST_PAUSE_S, max(_LEAST_PAUSE_S, self._after_s / 4))
         while not self._over.wait(pause_s):
             # Who does the work says it where storage fails.
             with contextlib.suppress(RedactionCoreError):
-                self._look(time.monotonic())
+                self.look(time.monotonic())
 
-    def _look(self, now: float) -> None:
+    def look(self, now: float) -> None:
+        """Name what is stuck at this moment, in seconds of a clock that never goes back."""
         # Of a shard whose attempts died, the last one counts.
         last = {
             (each.plan_id, each.shard): each
             for plan_id in self._plans
             for each in sorted(begun_attempts(self._store, plan_id), key=lambda each: each.number)
         }
+        self._done &= set(last.values())
         self._seen = {each: self._seen.get(each, now) for each in last.values()}
+        for each in self._done:
+            del self._seen[each]
         self._telemetry.oldest.set(now - min(self._seen.values(), default=now))
         stuck = [
             each
             for each, since in self._seen.items()
             if now - max(since, self._named.get(each, 0.0)) >= self._after_s
         ]
+        self._done |= {each for each in stuck if self._store.exists(each.commit_key)}
+        stuck = [each for each in stuck if each not in self._done]
         self._named = {each: at for each, at in self._named.items() if each in self._seen}
         for each in stuck[:_NAMED]:
             say(
@@ -81,7 +92,7 @@ class Watch:
                 f"(attempt {each.number}{self._whereabouts(each)})"
             )
         if len(stuck) > _NAMED:
-            say(f"and {len(stuck) - _NAMED} more shards")
+            say(f"{len(stuck) - _NAMED} more shards have been under way for as long")
         self._named |= dict.fromkeys(stuck, now)
 
     def _whereabouts(self, attempt: BegunAttempt) -> str:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 import ray
 from ray.exceptions import RayActorError
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from jobs._telemetry import WorkerTelemetry
 from redaction_core.commits import (
@@ -88,12 +89,13 @@ class ShardWorker:
         work = self._open()
         started = time.monotonic()
         attempt = begin_attempt(store, shard, note=_whereabouts())
-        told = {"attempt": attempt.number, "deaths": attempt.deaths, **self._told(shard)}
+        told = {"attempt": attempt.number, "deaths": len(attempt.dead), **self._told(shard)}
         self._telemetry.attempts.inc(1)
+        commit: Commit | None = None
         _LOG.info("shard begun", extra=told)
         try:
             inputs = read_shard(store, shard)
-            apart = attempt.deaths >= DEATHS
+            apart = len(attempt.dead) >= DEATHS
             outcomes = self._apart(inputs) if apart else [work.run(inputs)]
             with stage("commit"):
                 written = self._write(shard, inputs, outcomes)
@@ -104,7 +106,7 @@ class ShardWorker:
         finally:
             # Only death leaves the mark; where storage is gone, one mark too many is harmless.
             with contextlib.suppress(StorageError):
-                end_attempt(store, attempt)
+                end_attempt(store, attempt, committed=commit is not None)
         seconds = round(time.monotonic() - started, 3)
         done = {"seconds": seconds, "inputs": commit.totals["inputs"]}
         _LOG.info("shard committed", extra={**done, **told})
@@ -148,8 +150,11 @@ class ShardWorker:
     def _apart(self, inputs: Sequence[PlannedInput]) -> list[Outcome]:
         """Run a deadly shard in another process; an input that kills it becomes a row."""
         assert self._work is not None  # noqa: S101 - opened by the caller
-        # Takes nothing of the cluster, as its parent waits meanwhile; Ray must not revive it.
+        # Takes nothing of the cluster, as its parent waits meanwhile; Ray must not revive it. On
+        # its parent's machine: whose end is then no input's fault, as the parent dies with it.
+        node = ray.get_runtime_context().get_node_id()
         start: Any = ray.remote(num_cpus=0, max_restarts=0, max_task_retries=0)(_Apart)
+        start = start.options(scheduling_strategy=NodeAffinitySchedulingStrategy(node, soft=False))
         with contextlib.suppress(RayActorError):
             # As a whole: it may have died of kills alone, and batches of one round differently.
             return [_result(start.remote(self._verb.open_work), inputs)]

@@ -49,7 +49,8 @@ class Attempt:
 
     key: str
     number: int
-    deaths: int  # earlier attempts at the shard that neither committed nor failed in order
+    dead: tuple[str, ...] = ()
+    """Marks of earlier attempts at the shard that neither committed nor failed in order."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -60,6 +61,11 @@ class BegunAttempt:
     plan_id: str
     shard: int
     number: int
+
+    @property
+    def commit_key(self) -> str:
+        """Name the commit of its shard."""
+        return _commit_key(self.plan_id, self.shard)
 
 
 def read_shard(store: Store, shard: ShardRef) -> list[PlannedInput]:
@@ -80,13 +86,13 @@ def begin_attempt(store: Store, shard: ShardRef, *, note: bytes = b"") -> Attemp
     The note, such as where it is, is kept in the mark.
     """
     prefix = f"{ATTEMPTS}{shard.plan_id}-{shard.number:06d}-"
-    found = (attempt_number(entry.key) for entry in store.list(prefix, missing_ok=True))
-    marks = [number for number in found if number]
-    number = max(marks, default=0) + 1
+    found = (entry.key for entry in store.list(prefix, missing_ok=True))
+    dead = {key: number for key in found if (number := attempt_number(key))}
+    number = max(dead.values(), default=0) + 1
     # Another attempt may begin at this moment: each takes a number of its own.
     while not store.put_if_absent(f"{prefix}{number}", note):
         number += 1
-    return Attempt(key=f"{prefix}{number}", number=number, deaths=len(marks))
+    return Attempt(key=f"{prefix}{number}", number=number, dead=tuple(dead))
 
 
 def begun_attempts(store: Store, plan_id: str) -> Iterator[BegunAttempt]:
@@ -97,9 +103,9 @@ def begun_attempts(store: Store, plan_id: str) -> Iterator[BegunAttempt]:
             yield BegunAttempt(key=entry.key, plan_id=plan_id, shard=shard, number=number)
 
 
-def end_attempt(store: Store, attempt: Attempt) -> None:
-    """Take the mark back, after a commit or an orderly error: this was no death."""
-    store.delete([attempt.key])
+def end_attempt(store: Store, attempt: Attempt, *, committed: bool) -> None:
+    """Take the mark back: this was no death. After a commit, none counts any more."""
+    store.delete([attempt.key, *(attempt.dead if committed else ())])
 
 
 def commit_shard(store: Store, shard: ShardRef, commit: Commit) -> Commit:
@@ -141,4 +147,8 @@ def _planned_input(row: Mapping[str, Any]) -> PlannedInput:
 
 def commit_key(shard: ShardRef) -> str:
     """Name the commit of a shard."""
-    return f"{COMMITS}{shard.plan_id}-{shard.number:06d}.json"
+    return _commit_key(shard.plan_id, shard.number)
+
+
+def _commit_key(plan_id: str, number: int) -> str:
+    return f"{COMMITS}{plan_id}-{number:06d}.json"

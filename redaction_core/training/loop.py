@@ -185,7 +185,8 @@ class Loop:
     def _report(self, *, at_end: bool) -> None:
         """Add up over workers what was learned since the last report, and tell it."""
         # Else the device's share of the time would fall between two reports.
-        self._group.wait()
+        with stage("step"):
+            self._group.wait()
         elapsed_s = time.monotonic() - self._reported_s
         sums = self._trainer.take_sums()
         # The first worker's clock counts, and no other's.

@@ -2,6 +2,7 @@
 
 import os
 import subprocess
+import sys
 from pathlib import Path
 
 from redaction_core.embedded_s3 import EmbeddedS3
@@ -53,3 +54,45 @@ def test_a_job_that_lost_its_cluster_is_ended_by_another(
         assert again.returncode == 0, again.stdout + again.stderr
         assert f"{done} of {commits(peace)} shards are done already" in again.stdout
     assert Output.read(output) == Output.read(peace)
+
+
+TASKS_FOR_SIX = """
+import pathlib, sys, threading, time
+import ray
+from jobs._cluster import join_cluster
+from jobs._shards import map_tasks
+
+def work(number, folder=pathlib.Path(sys.argv[1])):
+    (folder / f"begun-{number}").touch()
+    while not (folder / "go").exists():
+        time.sleep(0.05)
+    return number
+
+def go_on_with_three(folder=pathlib.Path(sys.argv[1])):
+    while ray.cluster_resources()["CPU"] != 3:
+        time.sleep(0.05)
+    (folder / "go").touch()
+
+join_cluster()
+threading.Thread(target=go_on_with_three, daemon=True).start()
+print(sorted(map_tasks(work, range(12))), file=sys.stderr)
+"""
+
+
+def test_tasks_of_a_lost_machine_are_done_by_those_that_are_left(tmp_path: Path) -> None:
+    with local_cluster() as cluster:
+        cluster.add(cpus=0)
+        cluster.add(cpus=3)
+        cluster.add(cpus=3)
+        command = [sys.executable, "-c", TASKS_FOR_SIX, str(tmp_path)]
+        process = subprocess.Popen(
+            command,
+            cwd=ROOT,
+            env={**os.environ, **cluster.environment},
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        wait_until(lambda: len(list(tmp_path.glob("begun-*"))) == 6)
+        cluster.kill(2)
+        _, said = process.communicate(timeout=120)
+    assert (process.returncode, said) == (0, f"{list(range(12))}\n")

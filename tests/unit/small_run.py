@@ -46,7 +46,7 @@ def do_shard(store: Store, shard: ShardRef, worker: str = "") -> Commit:
     totals = {"inputs": len(inputs)}
     commit = Commit(shard=shard.number, parts=(part,), unwritten=unwritten, totals=totals)
     commit = commit_shard(store, shard, commit)
-    end_attempt(store, attempt)
+    end_attempt(store, attempt, committed=True)
     return commit
 
 

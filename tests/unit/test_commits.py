@@ -244,14 +244,24 @@ def test_attempts_count_deaths_only(store: Store) -> None:
     run = Run(store, "reconstruct", CONFIG)
     add_round(run)
     shard, other, _ = run.pending()
-    for deaths in range(12):
-        assert begin_attempt(store, shard).deaths == deaths
+    dead = [begin_attempt(store, shard) for _ in range(12)]
+    assert [len(each.dead) for each in dead] == list(range(12))
     orderly = begin_attempt(store, shard)
-    end_attempt(store, orderly)
-    assert begin_attempt(store, shard).deaths == 12
-    assert begin_attempt(store, other).deaths == 0
+    end_attempt(store, orderly, committed=False)
+    assert set(begin_attempt(store, shard).dead) == {each.key for each in dead}
+    assert begin_attempt(store, other).dead == ()
     do_run(store)
     assert not any(key.startswith("attempts/") for key in state(store))
+
+
+def test_a_commit_takes_back_the_marks_of_the_dead(store: Store) -> None:
+    run = Run(store, "reconstruct", CONFIG)
+    add_round(run)
+    shard, other, _ = run.pending()
+    begin_attempt(store, shard)
+    elsewhere = begin_attempt(store, other)
+    do_shard(store, shard)
+    assert [key for key in state(store) if key.startswith("attempts/")] == [elsewhere.key]
 
 
 def test_the_first_commit_stands(store: Store) -> None:
