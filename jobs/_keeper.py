@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from jobs._command import duration
-from redaction_core.errors import CheckpointError, RedactionCoreError, StorageError, UsageError
+from redaction_core.errors import RedactionCoreError, UsageError, error_named
 
 STARTED_ANEW: Final = "workers were started anew"
 STARTS: Final = 5
@@ -45,12 +45,7 @@ class Verdict:
         """Give what the driver is to raise."""
         if self.trace is not None:
             return RuntimeError(f"a worker failed:\n{self.trace}")
-        return _KINDS.get(self.kind, RedactionCoreError)(self.text)
-
-
-_KINDS: Final = {
-    kind.__name__: kind for kind in (RedactionCoreError, StorageError, UsageError, CheckpointError)
-}
+        return error_named(self.kind, self.text)
 
 
 @dataclass(kw_only=True)

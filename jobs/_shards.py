@@ -21,7 +21,7 @@ from jobs._cluster import joins_a_cluster
 from jobs._command import say
 from jobs._watch import Watch
 from jobs._worker import Pool, ShardWorker
-from redaction_core.errors import CheckpointError, RedactionCoreError, StorageError, UsageError
+from redaction_core.errors import RedactionCoreError, UsageError, error_named
 from redaction_core.totals import Totals
 
 if TYPE_CHECKING:
@@ -103,10 +103,9 @@ def _run_batch(verb: Verb, pool: Pool, shards: Sequence[ShardRef]) -> Iterator[T
             enable_true_multi_threading=at_once > 1,
         ),
     )
-    kinds = {kind.__name__: kind for kind in (StorageError, UsageError, CheckpointError)}
     for row in done.iter_rows():
         if row["error"] is not None:
-            raise kinds.get(row["error_kind"], StorageError)(row["error"])
+            raise error_named(row["error_kind"], row["error"])
         yield Totals.of_json(json.loads(row["totals"]))
 
 

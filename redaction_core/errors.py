@@ -99,6 +99,12 @@ class RedactionCoreError(Exception):
     exit_code: ClassVar[int] = 1
 
 
+def error_named(kind: str, text: str) -> RedactionCoreError:
+    """Make an error anew that another process told of by the name of its class."""
+    kinds = {each.__name__: each for each in (UsageError, CheckpointError, StorageError)}
+    return kinds.get(kind, RedactionCoreError)(text)
+
+
 class UsageError(RedactionCoreError):
     """Bad arguments, or an output location that is refused."""
 

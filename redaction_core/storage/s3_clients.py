@@ -1,6 +1,7 @@
 """The two clients of one bucket, and whose credentials they use."""
 
 import logging
+import os
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlsplit
@@ -47,7 +48,9 @@ class Clients:
         """
         self._bucket = bucket
         self._timeout_s = timeout_s
-        session = boto3.Session(botocore_session=_core_session())
+        # boto3 reads AWS_DEFAULT_REGION alone; other SDKs, and Kubernetes on AWS, set AWS_REGION.
+        region = os.environ.get("AWS_DEFAULT_REGION") or os.environ.get("AWS_REGION")
+        session = boto3.Session(botocore_session=_core_session(), region_name=region)
         config = Config(
             connect_timeout=_CONNECT_S,
             read_timeout=timeout_s,

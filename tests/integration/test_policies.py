@@ -136,11 +136,7 @@ def walk(s3_server: EmbeddedS3, tmp_path_factory: pytest.TempPathFactory) -> Ite
         for name, job in JOBS.items():
             document = policy(name, job.places(root), without=["Overwrite"])
             walk.identities[name] = Identity.create(s3_server, document)
-            import time
-
-            t = time.time()
             walk.ended[name] = walk.run(name, *job.arguments(root))
-            print(name, time.time() - t, file=sys.__stderr__)
         yield walk
 
 

@@ -143,14 +143,13 @@ def test_entrypoints_are_accepted_and_fit_what_the_cluster_grows_to() -> None:
 
 
 @needs_kustomize
-@pytest.mark.parametrize("overlay", ["train-gpu", "reconstruct-spot"])
-def test_workers_with_gpus_are_asked_to_use_them(overlay: str) -> None:
-    (job,) = (each for each in all_rendered()[f"overlays/{overlay}"] if each["kind"] == "RayJob")
+def test_workers_with_gpus_are_asked_to_use_them() -> None:
+    (job,) = (each for each in all_rendered()["overlays/train-gpu"] if each["kind"] == "RayJob")
     *_, (_, worker) = pods(job)
     (container,) = worker["spec"]["containers"]
     assert container["resources"]["limits"]["nvidia.com/gpu"] == "1"
     assert container["image"].endswith(":gpu")
-    assert re.search(r"--device gpu|--gpus-per-worker 1", job["spec"]["entrypoint"])
+    assert "--device gpu" in job["spec"]["entrypoint"]
 
 
 @needs_kustomize
