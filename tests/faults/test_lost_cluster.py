@@ -7,7 +7,7 @@ from pathlib import Path
 
 from redaction_core.embedded_s3 import EmbeddedS3
 from redaction_core.storage import open_store
-from tests.command import ROOT, Output, run
+from tests.command import ROOT, Command, Output, run
 from tests.faults.harness import Reconstruction
 from tests.local_cluster import LocalCluster, local_cluster, wait_until
 
@@ -54,6 +54,27 @@ def test_a_job_that_lost_its_cluster_is_ended_by_another(
         assert again.returncode == 0, again.stdout + again.stderr
         assert f"{done} of {commits(peace)} shards are done already" in again.stdout
     assert Output.read(output) == Output.read(peace)
+
+
+def test_a_command_beside_the_cluster_says_that_the_head_is_gone(
+    s3_server: EmbeddedS3, s3_location: str, tmp_path: Path
+) -> None:
+    SUBJECT.write(open_store(s3_location))
+    flags = [*SUBJECT.flags(s3_location), "--shard-size", "2", "--workers", "1"]
+    flags += ["--output", f"{s3_location}/out"]
+    with local_cluster(s3_server.environment) as cluster:
+        cluster.add()
+        command = Command.start(
+            tmp_path, *flags, verb=SUBJECT.verb, environment=cluster.environment
+        )
+        wait_until(lambda: commits(f"{s3_location}/out") > 1)
+        cluster.kill(0)
+        ended = command.wait()
+    assert ended.code == 1
+    errors = [line for line in ended.stderr.splitlines() if not line.startswith("reconstruct: ")]
+    *_, last = errors
+    assert last.startswith("error: the Ray cluster at "), ended.stderr
+    assert "Traceback" not in ended.stderr
 
 
 TASKS_FOR_SIX = """
