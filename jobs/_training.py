@@ -23,6 +23,7 @@ from ray.train.torch import TorchConfig, TorchTrainer
 from ray.train.v2.api.config import ScalingConfig  # ray.train declares its elder
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
+from jobs._cluster import joins_a_cluster
 from jobs._command import say
 from jobs._crew import Waiting
 from jobs._keeper import (
@@ -85,7 +86,9 @@ def train_on_cluster(session: Session, crew: Crew) -> None:
             ended = fit.ended.wait(_POLL_S)
             news: News = ray.get(keeper.hear.remote())
             listener.hear(news)
-            waiting.look(machines, up=news.up)
+            # On this machine alone, workers have their room, however long they take to start.
+            if joins_a_cluster():
+                waiting.look(machines, up=news.up)
             if news.verdict is not None:
                 raise news.verdict.error()
             if news.finished:

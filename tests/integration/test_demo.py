@@ -65,6 +65,8 @@ def test_nothing_runs_on_after_the_demo_is_ended(tmp_path: Path, end: signal.Sig
             stdout=subprocess.DEVNULL,
             stderr=stderr,
             start_new_session=True,
+            # What is started in the background ignores Ctrl-C, and so would all that it starts.
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # noqa: PLW1509 - no threads here
         )
     started: list[psutil.Process] = []
     deadline = time.monotonic() + LIMIT_S

@@ -24,9 +24,10 @@ from tests.unit.training_sets import smooth_images
 
 MAX_UPLOAD_BYTES = 5 * 2**20
 IMAGES, SIDE, SHARD_SIZE = 14, 64, 3
+EPOCHS = "40"  # some seconds, for several reports
 ROAD = {
     "ingest": ("--images", "{}/in", "--output", "{}/set", "--size", str(SIDE)),
-    "train": ("--data", "{}/set", "--output", "{}/net", "--workers", "2", "--epochs", "1"),
+    "train": ("--data", "{}/set", "--output", "{}/net", "--workers", "2", "--epochs", EPOCHS),
     "reconstruct": ("--input", "{}/in", "--output", "{}/out", "--redact", "pixelate:4"),
     "audit": ("--images", "{}/in", "--output", "{}/strength", "--redactions", "pixelate:4"),
     "verify": ("--output", "{}/out"),
@@ -118,7 +119,7 @@ def test_each_job_succeeds_on_a_cluster(road: Road) -> None:
     for verb in ("ingest", "reconstruct", "audit"):
         found = road.result(verb)
         assert (found["inputs"], found["failed"]) == (IMAGES + 1, 1), verb
-    assert road.result("train")["epochs"] == 1
+    assert road.result("train")["epochs"] == int(EPOCHS)
     assert road.result("verify")["problems"] == 0
 
 
