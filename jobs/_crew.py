@@ -56,7 +56,7 @@ class Waiting:
         short = room < crew.least
         self._due_s = time.monotonic() + (_SILENT_S if up and not short else _AGAIN_S)
         if not up or short:
-            others = "" if short else ", if nothing else takes it"
+            others = "" if short else ", unless something else takes it or a disk is full"
             say(f"waiting for {crew}: the cluster has room for {room}{others}")
 
 

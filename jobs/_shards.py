@@ -131,8 +131,8 @@ def map_tasks(function: Callable[[_Item], _Result], items: Iterable[_Item]) -> I
             result = ray.get(done)
         except _LOST as error:
             raise RedactionCoreError(
-                "machines of the cluster were lost again and again, or had no memory left: what is "
-                "done is in the output, run the same command again"
+                "processes of the cluster died again and again (machines lost, no memory, a full "
+                "disk: see ray status): what is done is in the output, run the same command again"
             ) from error
         if isinstance(result, RedactionCoreError):
             raise result

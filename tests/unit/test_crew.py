@@ -79,6 +79,6 @@ def test_who_waits_for_workers_is_told_at_times(
 
     line = "waiting for 3 workers of 2 CPUs: the cluster has room for "
     assert lines == [
-        *("", f"{line}2\n", "", f"{line}4, if nothing else takes it\n"),
+        *("", f"{line}2\n", "", f"{line}4, unless something else takes it or a disk is full\n"),
         *("", f"{line}2\n"),
     ]
