@@ -251,5 +251,10 @@ def _tell(keeper: Any, news: Mapping[str, Any]) -> None:  # noqa: ANN401 - Ray's
 
 
 def _may_be_a_peers(error: Exception) -> bool:
-    """Whether another worker's end may have caused this error: torch gives it no class."""
-    return isinstance(error, RuntimeError | RayError)
+    """Whether another worker's end may have caused this error: torch gives it no class.
+
+    Once one worker has died, Ray also ends the process group of those that are still at work.
+    """
+    import torch
+
+    return isinstance(error, RuntimeError | RayError) or not torch.distributed.is_initialized()

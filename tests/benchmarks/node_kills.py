@@ -66,7 +66,7 @@ def main(config: NodeKills) -> int:
             started = time.monotonic()
             ended, kills = _disturb(config, cluster, Path(folder, "log"))
         print(f"with {kills} machines killed: {time.monotonic() - started:.0f} s", flush=True)
-        print(*ended.stderr.splitlines()[-8:], sep="\n")
+        print(*ended.stderr.splitlines()[-40:], sep="\n")
         verdicts = {"ends well": ended.code == 0, "machines were killed": kills > 0}
         if ended.code == 0:
             same = _same_training if config.verb == "train" else _same_output
@@ -100,7 +100,7 @@ def _flags(config: NodeKills, output: str) -> list[str]:
             flags = f"--network enhancer --data {_place('in')} --output {_place(output)} "
             flags += "--architecture width=8 blocks=1 --redact pixelate:4 --crop 96 --workers 1:3 "
             flags += f"--epochs {_EPOCHS} --repeats {config.images // 48} --batch-size 12 "
-            flags += "--cpus-per-worker 1 --checkpoint-every-s 3 --precision float32 --resume"
+            flags += "--cpus-per-worker 1 --checkpoint-every-s 1 --precision float32 --resume"
             return flags.split()
 
 

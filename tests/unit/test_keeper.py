@@ -160,3 +160,19 @@ def test_an_epoch_is_told_beside_what_needs_no_network() -> None:
     assert "validation loss none" in describe_epoch(
         {"epoch": 1, "val": {"loss": None, "redactions": {}}}, best=False
     )
+
+
+def test_an_error_after_the_end_of_the_group_may_be_a_peers() -> None:
+    import torch.distributed
+
+    from jobs._training import _may_be_a_peers
+
+    bug = ValueError("no such field")
+    store = torch.distributed.HashStore()
+    torch.distributed.init_process_group("gloo", store=store, rank=0, world_size=1)
+    try:
+        assert not _may_be_a_peers(bug)
+        assert _may_be_a_peers(RuntimeError("connection closed by peer"))
+    finally:
+        torch.distributed.destroy_process_group()
+    assert _may_be_a_peers(bug)
