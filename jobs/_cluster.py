@@ -75,8 +75,8 @@ def _prepare() -> None:
     os.environ.setdefault("RAY_CHDIR_TO_TRIAL_DIR", "0")
     os.environ.setdefault("RAY_TRAIN_METRICS_ENABLED", "0")
     os.environ.setdefault("RAY_TRAIN_ENABLE_PRINT_PATCH", "0")
-    # It may ask for the room of a machine that has just died, and asks anew after so long. What room
-    # there is, it gets at once; a cluster that grows is asked again and again.
+    # It may ask for the room of a machine that has just died, and asks anew after so long. What
+    # room there is, it gets at once; a cluster that grows is asked again and again.
     os.environ.setdefault("RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S", "5")
     if "RAY_ADDRESS" in os.environ:
         return

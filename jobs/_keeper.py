@@ -71,21 +71,29 @@ class Keeper:
     def __init__(self) -> None:
         self._news = News()
         self._starts = 0
+        self._lost = 0
+        self._began = False
         self._saved = -1
         self._reason = "its process died"
 
-    def start(self, rank: int) -> bool:
-        """Count a start of all workers; False when there is nothing to start for."""
+    def start(self, rank: int, *, lost: int = 0) -> bool:
+        """Count a start of all workers; False when there is nothing to start for.
+
+        `lost` says how many machines of the cluster have ended so far: with one more of them than
+        at the last start, it is not the workers' fault that there is another.
+        """
         if rank == 0:
-            self._starts += 1
+            self._starts += lost <= self._lost or not self._starts
+            self._lost = lost
             if self._starts > STARTS and self._news.verdict is None:
                 text = (
                     f"given up: workers ended {STARTS} times in a row before a new checkpoint; "
                     f"the last time: {self._reason}"
                 )
                 self._news.verdict = Verdict(kind=RedactionCoreError.__name__, text=text)
-            elif self._starts > 1:
+            elif self._began:
                 self._news.events.append({"say": STARTED_ANEW})
+            self._began = True
             self._reason = "its process died"
         self._news.up = True
         return self._news.verdict is None

@@ -17,10 +17,12 @@ from typing import TYPE_CHECKING, Any, Final, Self
 
 import ray
 import ray.train
+from ray._raylet import PlacementGroupID
 from ray.exceptions import RayError
 from ray.train import ControllerError
 from ray.train.torch import TorchConfig, TorchTrainer
 from ray.train.v2.api.config import ScalingConfig  # ray.train declares its elder
+from ray.util.placement_group import PlacementGroup
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from jobs._cluster import joins_a_cluster
@@ -81,7 +83,7 @@ def train_on_cluster(session: Session, crew: Crew) -> None:
     with tempfile.TemporaryDirectory(prefix="redaction-train-", ignore_cleanup_errors=True) as own:
         fit = _Fit(_trainer(session, crew, keeper, own))
         fit.start()
-        listener, controllers, waiting = _Listener(), 1, Waiting(crew)
+        listener, waiting, controllers, in_a_row = _Listener(), Waiting(crew), 1, 1
         while True:
             ended = fit.ended.wait(_POLL_S)
             news: News = ray.get(keeper.hear.remote())
@@ -93,16 +95,19 @@ def train_on_cluster(session: Session, crew: Crew) -> None:
                 raise news.verdict.error()
             if news.finished:
                 return
+            if news.progress is not None:
+                in_a_row = 1
             if ended and isinstance(fit.error, RayError | ControllerError):
                 # Ray Train's controller ends with its process, or where workers that are being
                 # started fail in a way that it does not know, and nobody starts it anew.
                 reason = " ".join(str(fit.error).split())[-300:]
-                if controllers == STARTS:
+                if in_a_row == STARTS:
                     raise RedactionCoreError(
                         f"given up: the workers could not be started {STARTS} times ({reason}); is "
                         "a machine short of memory? --resume goes on from the last checkpoint"
                     ) from fit.error
-                controllers += 1
+                controllers, in_a_row = controllers + 1, in_a_row + 1
+                give_back_room()
                 say(f"what starts the workers failed, and is started anew ({reason})")
                 fit = _Fit(_trainer(session, crew, keeper, f"{own}/{controllers}"))
                 fit.start()
@@ -110,6 +115,18 @@ def train_on_cluster(session: Session, crew: Crew) -> None:
                 return  # the keeper died of what it was told last
             elif ended:
                 raise RuntimeError("Ray Train ended before the training did") from fit.error
+
+
+def give_back_room() -> None:
+    """Remove this job's placement groups: of a controller that ends as it starts, nobody does.
+
+    A job has none but those of Ray Train, and the last bytes of their ids are its own.
+    """
+    job = ray.get_runtime_context().get_job_id()
+    for group, known in ray.util.placement_group_table().items():
+        if group.endswith(job) and known["state"] != "REMOVED":
+            found = PlacementGroup(PlacementGroupID(bytes.fromhex(group)))
+            ray.util.remove_placement_group(found)
 
 
 class _Listener:
@@ -182,7 +199,8 @@ def _work(config: dict[str, Any]) -> None:
     keeper = config["keeper"]
     context = ray.train.get_context()
     rank, world = context.get_world_rank(), context.get_world_size()
-    if not ray.get(keeper.start.remote(rank)):
+    lost = sum(not each["Alive"] for each in ray.nodes())  # type: ignore[no-untyped-call]
+    if not ray.get(keeper.start.remote(rank, lost=lost)):
         return
     torch.set_num_threads(crew.cpus)
     _keep_memory()

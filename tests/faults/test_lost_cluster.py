@@ -117,3 +117,35 @@ def test_tasks_of_a_lost_machine_are_done_by_those_that_are_left(tmp_path: Path)
         cluster.kill(2)
         _, said = process.communicate(timeout=120)
     assert (process.returncode, said) == (0, f"{list(range(12))}\n")
+
+
+ROOM_OF_THE_DEAD = """
+import sys
+import ray
+from jobs._cluster import join_cluster
+from jobs._training import give_back_room
+
+class Controller:
+    def start(self):
+        group = ray.util.placement_group([{"CPU": 1}] * 2)
+        ray.get(group.ready())
+
+join_cluster()
+controller = ray.remote(num_cpus=0)(Controller).remote()
+ray.get(controller.start.remote())
+ray.kill(controller)
+give_back_room()
+ray.get(ray.util.placement_group([{"CPU": 1}] * 2).ready(), timeout=60)
+print("there is room", file=sys.stderr)
+"""
+
+
+def test_room_that_a_dead_controller_asked_for_is_given_back() -> None:
+    with local_cluster() as cluster:
+        cluster.add(cpus=2)
+        command = [sys.executable, "-c", ROOM_OF_THE_DEAD]
+        environment = {**os.environ, **cluster.environment}
+        ended = subprocess.run(
+            command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False
+        )
+    assert ended.stderr.splitlines()[-1] == "there is room", ended.stderr

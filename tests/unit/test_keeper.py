@@ -85,6 +85,13 @@ def test_a_new_checkpoint_makes_starts_count_anew() -> None:
     assert not keeper.start(0)
 
 
+def test_starts_after_the_loss_of_a_machine_are_no_workers_fault() -> None:
+    keeper = Keeper()
+    assert all(keeper.start(0, lost=lost) for lost in range(3 * STARTS))
+    assert all(keeper.start(0, lost=3 * STARTS) for _ in range(STARTS))
+    assert not keeper.start(0, lost=3 * STARTS)
+
+
 def test_only_the_first_worker_counts_as_a_start() -> None:
     keeper = Keeper()
 
