@@ -62,10 +62,11 @@ def open_inputs(location: str) -> Inputs:
     """Open a folder of images, or a data set that ingest wrote.
 
     Raises:
-        UsageError: as `open_store`, or a data set that is not finished.
+        UsageError: as `open_store`, there is nothing, or a data set that is not finished.
         StorageError: as `open_store`, or storage fails.
     """
     store = open_store(location)
+    store.check(to_read=True)
     if store.exists(SUMMARY) and store.exists(SUCCESS):
         return DataSetImages(store)
     if store.exists(PLAN_FILE) and read_json(store, PLAN_FILE).get("verb") == "ingest":

@@ -147,6 +147,10 @@ class DiskStore(Store):
                     raise self._fault("write", key, error) from error
                 try:
                     os.makedirs(folder, exist_ok=True)
+                except (FileExistsError, FileNotFoundError) as gone:
+                    # It was made by another writer, and emptied and removed, while we looked.
+                    if os.path.lexists(folder) and not os.path.isdir(folder):
+                        raise self._fault("write", key, gone) from gone
                 except OSError as denied:
                     raise self._fault("write", key, denied) from denied
             except OSError as error:

@@ -69,7 +69,7 @@ def test_storage_that_fails_is_one_line_without_credentials(
     environment = {name: wrong[name], "REDACTION_STORAGE_RETRY_S": "0", **WITHOUT_RAY}
     ended = run(tmp_path / "log", *flags, environment=environment)
     assert ended.code == 1
-    assert ended.error.startswith(f"error: cannot reach {s3_location}/out at 127.0.0.1:")
+    assert ended.error.startswith(f"error: cannot reach {s3_location}/in at 127.0.0.1:")
     assert s3_server.access_key not in ended.error
     assert s3_server.secret_key not in ended.error
 

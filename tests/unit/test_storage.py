@@ -426,3 +426,20 @@ def test_locations_that_name_no_file(location: str) -> None:
         open_file(location)
     assert "secret" not in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+def test_a_folder_that_comes_and_goes_while_it_is_made_is_made_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make, races = os.makedirs, [FileExistsError(errno.EEXIST, "made"), FileNotFoundError()]
+
+    def disturbed(folder: str, *, exist_ok: bool) -> None:
+        if races:
+            raise races.pop()
+        make(folder, exist_ok=exist_ok)
+
+    monkeypatch.setattr(os, "makedirs", disturbed)
+    store = open_store(str(tmp_path))
+    store.put("marks/a", b"there")
+    assert races == []
+    assert store.read("marks/a").data == b"there"
