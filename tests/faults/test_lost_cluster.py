@@ -9,7 +9,7 @@ from redaction_core.embedded_s3 import EmbeddedS3
 from redaction_core.storage import open_store
 from tests.command import ROOT, Command, Output, run
 from tests.faults.harness import Reconstruction
-from tests.local_cluster import LocalCluster, local_cluster, wait_until
+from tests.local_cluster import local_cluster, wait_until
 
 SUBJECT = Reconstruction()
 
@@ -18,18 +18,7 @@ def commits(output: str) -> int:
     return sum(1 for _ in open_store(output).list("commits/", missing_ok=True))
 
 
-def submitted(cluster: LocalCluster, log: Path, flags: list[str]) -> subprocess.Popen[bytes]:
-    with log.open("wb") as out:
-        return subprocess.Popen(
-            cluster.submission(SUBJECT.verb, *flags),
-            cwd=ROOT,
-            env={**os.environ, **cluster.environment},
-            stdout=out,
-            stderr=out,
-        )
-
-
-def test_a_job_that_lost_its_cluster_is_ended_by_another(
+def test_a_run_that_lost_its_head_says_so_and_is_ended_by_another_cluster(
     s3_server: EmbeddedS3, s3_location: str, tmp_path: Path
 ) -> None:
     SUBJECT.write(open_store(s3_location))
@@ -39,42 +28,28 @@ def test_a_job_that_lost_its_cluster_is_ended_by_another(
     ended = run(tmp_path / "peace", *flags, "--output", peace)
     assert ended.code == 0, ended.stderr
 
-    with local_cluster(s3_server.environment, dashboard=True) as cluster:
-        cluster.add()
-        first = submitted(cluster, tmp_path / "first", [*flags, "--output", output])
-        wait_until(lambda: commits(output) > 1)
-        cluster.kill(0)
-        assert first.wait(120) != 0, (tmp_path / "first").read_text()
-    done = commits(output)
-    assert done < commits(peace)
-
-    with local_cluster(s3_server.environment, dashboard=True) as cluster:
-        cluster.add()
-        again = cluster.submit(SUBJECT.verb, *flags, "--output", output)
-        assert again.returncode == 0, again.stdout + again.stderr
-        assert f"{done} of {commits(peace)} shards are done already" in again.stdout
-    assert Output.read(output) == Output.read(peace)
-
-
-def test_a_command_beside_the_cluster_says_that_the_head_is_gone(
-    s3_server: EmbeddedS3, s3_location: str, tmp_path: Path
-) -> None:
-    SUBJECT.write(open_store(s3_location))
-    flags = [*SUBJECT.flags(s3_location), "--shard-size", "2", "--workers", "1"]
-    flags += ["--output", f"{s3_location}/out"]
+    flags += ["--output", output]
     with local_cluster(s3_server.environment) as cluster:
         cluster.add()
+        environment = cluster.environment
         command = Command.start(
-            tmp_path, *flags, verb=SUBJECT.verb, environment=cluster.environment
+            tmp_path / "first", *flags, verb=SUBJECT.verb, environment=environment
         )
-        wait_until(lambda: commits(f"{s3_location}/out") > 1)
+        wait_until(lambda: commits(output) > 1)
         cluster.kill(0)
         ended = command.wait()
     assert ended.code == 1
-    errors = [line for line in ended.stderr.splitlines() if not line.startswith("reconstruct: ")]
-    *_, last = errors
-    assert last.startswith("error: the Ray cluster at "), ended.stderr
+    assert ended.stderr.splitlines()[-1].startswith("error: the Ray cluster at "), ended.stderr
     assert "Traceback" not in ended.stderr
+    done = commits(output)
+    assert done < commits(peace)
+
+    with local_cluster(s3_server.environment) as cluster:
+        cluster.add()
+        again = run(tmp_path / "again", *flags, verb=SUBJECT.verb, environment=cluster.environment)
+    assert again.code == 0, again.stderr
+    assert f"{done} of {commits(peace)} shards are done already" in again.stderr
+    assert Output.read(output) == Output.read(peace)
 
 
 TASKS_FOR_SIX = """
