@@ -14,7 +14,7 @@ STAGES = (
     ("mypy",),
     ("lint-imports",),
     # Most tests wait for Ray more than they compute; files at once share nothing but the machine.
-    ("pytest", "-n", "2", "--dist", "loadfile"),
+    ("pytest", "-n", "2", "--dist", "loadfile", "--no-loadscope-reorder"),
 )
 
 

@@ -1,18 +1,16 @@
 """Whole commands while S3 misbehaves: one request in ten, and all of them past the bound.
 
-A sample; `python -m tests.benchmarks.storage_faults` takes longer storms.
+A sample; `python -m tests.benchmarks.storage_faults` takes longer storms, and all jobs.
 """
 
 import math
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
 from redaction_core.embedded_s3 import EmbeddedS3
-from tests.faults.harness import BUCKET, Reconstruction, Scene
-from tests.faults.storms import RATE, Pictures, Voyage, leading_to
-from tests.faults.training import TrainingScene
+from tests.faults.harness import BUCKET, Scene
+from tests.faults.storms import RATE, Pictures, Voyage
 from tests.integration.faulty_proxy import FaultyProxy
 
 SHORT = {"REDACTION_STORAGE_TIMEOUT_S": "1"}
@@ -34,33 +32,21 @@ def proxy(server: EmbeddedS3) -> Iterator[FaultyProxy]:
         yield proxy
 
 
-def test_an_ingest_takes_no_notice(server: EmbeddedS3, proxy: FaultyProxy, tmp_path: Path) -> None:
-    scene = Scene.prepare(tmp_path / "ingest", server, Pictures())
-    voyage = Voyage.of(scene, proxy, "out")
+@pytest.fixture(scope="module")
+def scene(server: EmbeddedS3, tmp_path_factory: pytest.TempPathFactory) -> Scene:
+    return Scene.prepare(tmp_path_factory.mktemp("ingest"), server, Pictures())
+
+
+def test_an_ingest_takes_no_notice(scene: Scene, proxy: FaultyProxy) -> None:
+    voyage = Voyage.of(scene, proxy, "notice")
     assert voyage.problems(voyage.run(SHORT)) == []
     assert proxy.spoilt.total() > proxy.requests / 20 > 3
 
 
-def test_past_the_bound_is_one_line_and_a_rerun_finishes(
-    server: EmbeddedS3, proxy: FaultyProxy, tmp_path: Path
-) -> None:
-    scene = Scene.prepare(tmp_path / "reconstruct", server, Reconstruction())
-    voyage = Voyage.of(scene, proxy, "out")
+def test_past_the_bound_is_one_line_and_a_rerun_finishes(scene: Scene, proxy: FaultyProxy) -> None:
+    voyage = Voyage.of(scene, proxy, "bound")
     proxy.storm(math.inf, after=100)
     ended = voyage.run({**SHORT, "REDACTION_STORAGE_RETRY_S": "1"})
     assert voyage.refusal(ended) == []
     proxy.calm()
     assert voyage.problems(voyage.run(SHORT)) == []
-
-
-def test_a_training_takes_no_notice(
-    server: EmbeddedS3, proxy: FaultyProxy, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    for name, value in SHORT.items():
-        monkeypatch.setenv(name, value)
-    scene = TrainingScene.prepare(tmp_path / "train", server)
-    with leading_to(proxy.endpoint):
-        struck = scene.strike("bucket", ())
-    assert struck.problems == []
-    assert struck.starts == 1
-    assert proxy.spoilt.total() > proxy.requests / 20 > 1

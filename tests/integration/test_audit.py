@@ -135,6 +135,7 @@ def test_page_and_picture_are_there_and_the_output_is_intact(
     ],
 )
 def test_what_makes_no_sense_is_one_line(flags: tuple[str, ...], says: str, tmp_path: Path) -> None:
+    (tmp_path / "in").mkdir()
     ended = run(
         tmp_path, "--images", f"{tmp_path}/in", "--output", f"{tmp_path}/out", *flags, verb="audit"
     )

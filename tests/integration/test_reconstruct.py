@@ -2,7 +2,7 @@
 
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,6 +15,7 @@ from tests import poison
 from tests.command import WITHOUT_RAY, Ended, Output, files, run
 from tests.conftest import BUCKET
 from tests.faults.harness import differences
+from tests.local_cluster import local_cluster
 from tests.poison import packed, picture
 
 FLAGS = ("--redact", "pixelate:8", "--shard-size", "4")
@@ -53,26 +54,37 @@ def write(location: str, contents: dict[str, bytes]) -> None:
         store.put(key, data)
 
 
-def whole_run(log: Path, root: str) -> Done:
+@pytest.fixture(scope="module")
+def cluster(s3_server: EmbeddedS3) -> Iterator[Mapping[str, str]]:
+    """Give the environment of one cluster for all runs, as its start takes longer than theirs."""
+    with local_cluster(s3_server.environment) as cluster:
+        cluster.add(cpus=2)
+        yield cluster.environment
+
+
+def whole_run(log: Path, root: str, environment: Mapping[str, str]) -> Done:
     """Most inputs are good; two of eight fail."""
     write(f"{root}/in", INPUTS)
     flags = ("--input", f"{root}/in", "--output", f"{root}/out", *FLAGS)
-    ended = run(log, *flags, "--max-failure-rate", "0.25")
+    ended = run(log, *flags, "--max-failure-rate", "0.25", environment=environment)
     return Done(input=f"{root}/in", output=f"{root}/out", ended=ended)
 
 
 @pytest.fixture(scope="module")
-def disk(tmp_path_factory: pytest.TempPathFactory) -> Done:
+def disk(tmp_path_factory: pytest.TempPathFactory, cluster: Mapping[str, str]) -> Done:
     folder = tmp_path_factory.mktemp("disk")
-    return whole_run(folder / "log", str(folder))
+    return whole_run(folder / "log", str(folder), cluster)
 
 
 @pytest.fixture(scope="module")
-def bucket(tmp_path_factory: pytest.TempPathFactory, s3_server: EmbeddedS3) -> Iterator[Done]:
+def bucket(
+    tmp_path_factory: pytest.TempPathFactory, s3_server: EmbeddedS3, cluster: Mapping[str, str]
+) -> Iterator[Done]:
     with pytest.MonkeyPatch.context() as patch:
         for name, value in s3_server.environment.items():
             patch.setenv(name, value)
-        yield whole_run(tmp_path_factory.mktemp("bucket"), f"s3://{BUCKET}/reconstruct")
+        log, root = tmp_path_factory.mktemp("bucket"), f"s3://{BUCKET}/reconstruct"
+        yield whole_run(log, root, cluster)
 
 
 def test_a_run_tells_what_it_did(disk: Done) -> None:
@@ -167,12 +179,12 @@ def test_dry_run_tells_of_collisions_and_writes_nothing(tmp_path: Path) -> None:
     assert {path.name for path in tmp_path.iterdir()} == {"in", "log"}
 
 
-def test_a_run_whose_inputs_change(tmp_path: Path) -> None:
+def test_a_run_whose_inputs_change(tmp_path: Path, cluster: Mapping[str, str]) -> None:
     folder = tmp_path / "in"
     write(str(folder), dict.fromkeys(("a.png", "gone.png", "z.png"), PICTURES["zz.png"]))
     output = f"{tmp_path}/out"
     flags = ("--input", str(folder), "--output", output, *FLAGS)
-    first = run(tmp_path / "first", *flags)
+    first = run(tmp_path / "first", *flags, environment=cluster)
     assert first.code == 0, first.stderr
 
     times = (folder / "a.png").stat()
@@ -195,7 +207,7 @@ def test_a_run_whose_inputs_change(tmp_path: Path) -> None:
     assert counts == {"new": 2, "changed": 0, "gone": 1, "left": 2}
     assert files(Path(output)) == before
 
-    extended = run(tmp_path / "extended", *flags, "--extend")
+    extended = run(tmp_path / "extended", *flags, "--extend", environment=cluster)
     assert extended.code == 0, extended.stderr
     rows = Output.read(output).rows
     assert [row["key"] for row in rows] == ["a.jpg", "a.png", "gone.png", "new/b.png", "z.png"]
@@ -204,7 +216,9 @@ def test_a_run_whose_inputs_change(tmp_path: Path) -> None:
     assert kept.items() <= files(Path(output)).items()
 
 
-def test_overwrite_removes_nothing_that_it_did_not_write(disk: Done, tmp_path: Path) -> None:
+def test_overwrite_removes_nothing_that_it_did_not_write(
+    disk: Done, tmp_path: Path, cluster: Mapping[str, str]
+) -> None:
     output = tmp_path / "out"
     shutil.copytree(disk.output, output)
     # The second stands where an input that failed has its output, the third where one will be.
@@ -214,7 +228,8 @@ def test_overwrite_removes_nothing_that_it_did_not_write(disk: Done, tmp_path: P
     shutil.copy2(Path(disk.input) / "a.png", tmp_path / "in")
     (old,) = output.glob("commits/*-000000.json")
     flags = ("--input", f"{tmp_path}/in", "--output", str(output), "--redact", "pixelate:16")
-    ended = run(tmp_path / "log", *flags, "--overwrite", "--max-failure-rate", "1")
+    flags += ("--overwrite", "--max-failure-rate", "1")
+    ended = run(tmp_path / "log", *flags, environment=cluster)
     assert ended.code == 0, ended.stderr
     assert ended.stderr.startswith("removed what the earlier run wrote\n")
     for name in foreign:
@@ -234,19 +249,20 @@ def test_overwrite_removes_nothing_that_it_did_not_write(disk: Done, tmp_path: P
     ]
 
 
-def test_an_input_that_fails_leaves_no_image(tmp_path: Path) -> None:
+def test_an_input_that_fails_leaves_no_image(tmp_path: Path, cluster: Mapping[str, str]) -> None:
     """As when an attempt wrote it and died, and the input is gone before the next one."""
     output = tmp_path / "out"
     write(f"{tmp_path}/in", {"a.png": PICTURES["a.png"], "gone.png": PICTURES["zz.png"]})
     flags = ("--input", f"{tmp_path}/in", "--output", str(output), *FLAGS)
-    first = run(tmp_path / "first", *flags)
+    first = run(tmp_path / "first", *flags, environment=cluster)
     assert first.code == 0, first.stderr
 
     for folder in ("commits", "metrics"):
         shutil.rmtree(output / folder)
     (output / "_SUCCESS").unlink()
     (tmp_path / "in" / "gone.png").unlink()
-    again = run(tmp_path / "again", *flags, "--max-failure-rate", "0.5")
+    flags += ("--max-failure-rate", "0.5")
+    again = run(tmp_path / "again", *flags, environment=cluster)
     assert again.code == 0, again.stderr
     found = Output.read(str(output))
     assert [row["failure"] for row in found.rows] == [None, "not_found"]
@@ -254,7 +270,7 @@ def test_an_input_that_fails_leaves_no_image(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("case", [case for case in poison.runs() if case.name != "aborts"])
-def test_poison_is_a_row_each(case: poison.Run, tmp_path: Path) -> None:
+def test_poison_is_a_row_each(case: poison.Run, tmp_path: Path, cluster: Mapping[str, str]) -> None:
     root = tmp_path / "root"
     poison.make(root, case)
     before = files(root)
@@ -262,7 +278,7 @@ def test_poison_is_a_row_each(case: poison.Run, tmp_path: Path) -> None:
     flags += ["--originals", f"{root}/originals"] * case.originals
     flags += ["--masks", f"{root}/masks"] * case.masks
     flags += ["--max-bytes", str(poison.MAX_BYTES)]
-    ended = run(tmp_path / "log", *flags)
+    ended = run(tmp_path / "log", *flags, environment=cluster)
     failures = {each.key: each.failure and str(each.failure) for each in case.cases}
     share = sum(map(bool, failures.values())) / len(failures)
     assert share > 0.05

@@ -37,7 +37,7 @@ def jobs(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[Job]:
     found: list[Job] = []
     monkeypatch.setattr("jobs._run.execute", lambda job, _: found.append(job) or 0)
     monkeypatch.chdir(tmp_path)
-    for folder in ("clean", "masks"):
+    for folder in ("in", "elsewhere", "clean", "masks"):
         Path(folder).mkdir()
     return found
 
@@ -227,6 +227,5 @@ def test_what_the_flags_say_reaches_the_workers(jobs: list[Job], tmp_path: Path)
     assert task.model == str(tmp_path / "other")
     assert (task.inputs.location, task.masks, task.redaction) == (str(tmp_path / "in"), None, None)
     assert (given["precision"], given["threads"]) == ("float32", 1)
-    (tmp_path / "in").mkdir(exist_ok=True)
     (tmp_path / "in" / "a.png").touch()
     assert [item.output for item in job.listed(())] == ["a.png.jpg"]
