@@ -13,6 +13,8 @@ from redaction_core.errors import RedactionCoreError, UsageError, error_named
 STARTED_ANEW: Final = "workers were started anew"
 STARTS: Final = 5
 """After so many starts in a row without a new checkpoint, a run is given up."""
+_STARTS_WITH_LOSSES: Final = 50
+"""The same, where machines were lost: by chance, or because workers take them down."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,6 +73,7 @@ class Keeper:
     def __init__(self) -> None:
         self._news = News()
         self._starts = 0
+        self._all_starts = 0
         self._lost = 0
         self._began = False
         self._saved = -1
@@ -80,15 +83,18 @@ class Keeper:
         """Count a start of all workers; False when there is nothing to start for.
 
         `lost` says how many machines of the cluster have ended so far: with one more of them than
-        at the last start, it is not the workers' fault that there is another.
+        at the last start, it is hardly the workers' fault that there is another.
         """
         if rank == 0:
             self._starts += lost <= self._lost or not self._starts
+            self._all_starts += 1
             self._lost = lost
-            if self._starts > STARTS and self._news.verdict is None:
+            given_up = self._starts > STARTS or self._all_starts > _STARTS_WITH_LOSSES
+            if given_up and self._news.verdict is None:
+                times = self._all_starts - 1
                 text = (
-                    f"given up: workers ended {STARTS} times in a row before a new checkpoint; "
-                    f"the last time: {self._reason}"
+                    f"given up: workers ended {times} times in a row before a new checkpoint; the "
+                    f"last time: {self._reason}"
                 )
                 self._news.verdict = Verdict(kind=RedactionCoreError.__name__, text=text)
             elif self._began:
@@ -110,6 +116,7 @@ class Keeper:
             case {"saved": step}:
                 if step > self._saved:
                     self._saved, self._starts = step, min(self._starts, 1)
+                    self._all_starts = min(self._all_starts, 1)
             case {"finished": _}:
                 self._news.finished = True
             case _:

@@ -38,6 +38,7 @@ _GAUGES: Final = {
     "redaction_train_images_per_s": ("Training samples a second, over all workers.", ("verb",)),
     "redaction_train_workers": ("Workers of the training.", ("verb",)),
 }
+_EXPORT_S: Final = 2.0
 NAMES: Final = frozenset((*_COUNTERS, *_GAUGES))
 
 
@@ -85,6 +86,22 @@ class WorkerTelemetry:
             self._seconds.inc(seconds, {"stage": name})
             if name in ("network", "step") and self._busy is not None and seconds:
                 self._busy.inc(seconds)
+
+    @contextmanager
+    def exporting(self) -> Iterator[None]:
+        """Export again and again within, and at the end."""
+        over = threading.Event()
+
+        def run() -> None:
+            while not over.wait(_EXPORT_S):
+                self.export()
+
+        threading.Thread(target=run, name="telemetry", daemon=True).start()
+        try:
+            yield
+        finally:
+            over.set()
+            self.export()
 
     def _put(self, change: int) -> None:
         with self._lock:

@@ -12,6 +12,7 @@ import os
 import tempfile
 import threading
 import time
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Self
 
@@ -207,12 +208,9 @@ def _work(config: dict[str, Any]) -> None:
     telemetry = WorkerTelemetry("train", gpu=crew.gpu)
     _LOG.info("worker started", extra={"verb": "train", "rank": rank, "workers": world})
 
-    def tell(news: Mapping[str, Any]) -> None:
-        telemetry.export()
-        _tell(keeper, news)
-
     try:
-        _train(session, rank, world, tell)
+        with telemetry.exporting():
+            _train(session, rank, world, partial(_tell, keeper))
     except Exception as error:
         verdict = Verdict.of(error)
         # What a worker sees of a peer's death is no bug: Ray starts all of them anew.

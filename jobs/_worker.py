@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 import ray
-from ray.exceptions import RayActorError
+from ray.exceptions import ActorUnschedulableError, OutOfMemoryError, RayActorError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from jobs._telemetry import WorkerTelemetry
@@ -36,13 +36,14 @@ from redaction_core.stages import stage
 from redaction_core.totals import Totals
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from jobs._verb import Outcome, Verb, Work
     from redaction_core.plan import PlannedInput
 
 DEATHS = 3
 """After so many attempts at a shard that ended in death, a process of its own runs it."""
+_DIED = (RayActorError, OutOfMemoryError)
 _LOG = logging.getLogger(__name__)
 
 
@@ -96,7 +97,7 @@ class ShardWorker:
         try:
             inputs = read_shard(store, shard)
             apart = len(attempt.dead) >= DEATHS
-            outcomes = self._apart(inputs) if apart else [work.run(inputs)]
+            outcomes = self._apart(inputs, len(attempt.dead)) if apart else [work.run(inputs)]
             with stage("commit"):
                 written = self._write(shard, inputs, outcomes)
                 commit = commit_shard(store, shard, written)
@@ -147,15 +148,16 @@ class ShardWorker:
             totals=totals.to_json(),
         )
 
-    def _apart(self, inputs: Sequence[PlannedInput]) -> list[Outcome]:
+    def _apart(self, inputs: Sequence[PlannedInput], deaths: int) -> list[Outcome]:
         """Run a deadly shard in another process; an input that kills it becomes a row."""
         assert self._work is not None  # noqa: S101 - opened by the caller
-        # Takes nothing of the cluster, as its parent waits meanwhile; Ray must not revive it. On
-        # its parent's machine: whose end is then no input's fault, as the parent dies with it.
-        node = ray.get_runtime_context().get_node_id()
-        start: Any = ray.remote(num_cpus=0, max_restarts=0, max_task_retries=0)(_Apart)
+        # Takes nothing of the cluster, as its parent waits meanwhile. Ray may restart it, which
+        # nobody waits for: so it is the first to go where memory is short, before its parent.
+        start: Any = ray.remote(num_cpus=0, max_restarts=1, max_task_retries=0)(_Apart)
+        here = ray.get_runtime_context().get_node_id()
+        node = place_apart(deaths, here, ray.nodes())  # type: ignore[no-untyped-call]
         start = start.options(scheduling_strategy=NodeAffinitySchedulingStrategy(node, soft=False))
-        with contextlib.suppress(RayActorError):
+        with contextlib.suppress(*_DIED):
             # As a whole: it may have died of kills alone, and batches of one round differently.
             return [_result(start.remote(self._verb.open_work), inputs)]
         apart = None
@@ -164,7 +166,7 @@ class ShardWorker:
             apart = apart or start.remote(self._verb.open_work)
             try:
                 outcomes.append(_result(apart, [item]))
-            except RayActorError:
+            except _DIED:
                 apart = None
                 detail = "the process that worked on it died"
                 error = InputError(Failure.WORKER_CRASH, detail)
@@ -205,8 +207,25 @@ class _Apart:
             return error
 
 
+def place_apart(deaths: int, here: str, nodes: Sequence[Mapping[str, Any]]) -> str:
+    """Choose the node, by its id, for the process that runs a deadly shard.
+
+    First its parent's: the end of that machine is then no input's fault, as the parent dies with
+    it. Where the parent died of it again and again, an input may take down all of its machine (as
+    where Kubernetes ends a pod whose memory is full): then another one's, which has processors.
+    """
+    if deaths < 2 * DEATHS:
+        return here
+    working = (each for each in nodes if each["Alive"] and each["Resources"].get("CPU"))
+    return next((each["NodeID"] for each in working if each["NodeID"] != here), here)
+
+
 def _result(apart: Any, inputs: Sequence[PlannedInput]) -> Outcome:  # noqa: ANN401 - Ray's handle
-    result: Outcome | RedactionCoreError = ray.get(apart.run.remote(inputs))
+    try:
+        result: Outcome | RedactionCoreError = ray.get(apart.run.remote(inputs))
+    except ActorUnschedulableError:
+        # The machine is about to go: no input's fault. Ray has the shard done elsewhere.
+        os._exit(1)
     if isinstance(result, RedactionCoreError):
         raise result
     return result

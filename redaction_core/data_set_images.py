@@ -69,12 +69,19 @@ def open_inputs(location: str) -> Inputs:
     store.check(to_read=True)
     if store.exists(SUMMARY) and store.exists(SUCCESS):
         return DataSetImages(store)
-    if store.exists(PLAN_FILE) and read_json(store, PLAN_FILE).get("verb") == "ingest":
+    if _is_ingests(store):
         raise UsageError(
             f"{store.location} is no finished data set (it has no {SUCCESS}): "
             "run jobs.ingest again to its end"
         )
     return store
+
+
+def _is_ingests(store: Store) -> bool:
+    try:
+        return store.exists(PLAN_FILE) and read_json(store, PLAN_FILE).get("verb") == "ingest"
+    except UsageError:  # a file of that name, but no plan
+        return False
 
 
 class DataSetImages:

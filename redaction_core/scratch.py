@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final
 
 import duckdb
 
-from redaction_core.errors import StorageError
+from redaction_core.storage.order import no_room_to_sort
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -27,12 +27,12 @@ def scratch_folder(failure: type[Exception]) -> Iterator[Path]:
     try:
         folder = tempfile.TemporaryDirectory(prefix="redaction-scratch-")
     except OSError as error:
-        raise _no_room(error) from error
+        raise no_room_to_sort(error) from error
     with folder as name:
         try:
             yield Path(name)
         except failure as error:
-            raise _no_room(error) from error
+            raise no_room_to_sort(error) from error
 
 
 @contextmanager
@@ -54,9 +54,3 @@ def scratch_database() -> Iterator[duckdb.DuckDBPyConnection]:
             # What is asked for in order says so; without this, inserts are kept in memory.
             database.execute("set preserve_insertion_order = false")
             yield database
-
-
-def _no_room(error: Exception) -> StorageError:
-    reason = str(error).partition("\n")[0]
-    where = tempfile.gettempdir()
-    return StorageError(f"cannot sort in {where}: {reason}; free some space there, or set TMPDIR")

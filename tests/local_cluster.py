@@ -1,5 +1,6 @@
 """A Ray cluster on this machine: a head and workers, every one a process group of its own."""
 
+import contextlib
 import os
 import secrets
 import shutil
@@ -20,6 +21,8 @@ from tests.ports import free_ports
 RAY = Path(sysconfig.get_path("scripts")) / "ray"
 _START_LIMIT_S = 120
 _SUBMIT_LIMIT_S = 300
+_STARTS = 3
+"""A node that does not come up (somebody else took a port of it) is started anew so often."""
 
 
 class LocalCluster:
@@ -59,7 +62,25 @@ class LocalCluster:
     def add(self, cpus: int = 1, environment: Mapping[str, str] | None = None) -> int:
         """Start a node, with more in its environment; gives its number."""
         number = len(self._nodes)
-        (metrics,) = free_ports(1)
+        for _ in range(_STARTS):
+            (metrics,) = free_ports(1)
+            node, said = self._start(number, metrics, cpus, environment or {})
+            if node.poll() is None:
+                break
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(node.pid, signal.SIGKILL)
+        else:
+            raise AssertionError(said)
+        self._nodes.append(node)
+        self._metrics.append(metrics)
+        if not number and self._dashboard is not None:
+            wait_until(self._answers)
+        return number
+
+    def _start(
+        self, number: int, metrics: int, cpus: int, environment: Mapping[str, str]
+    ) -> tuple[subprocess.Popen[bytes], str]:
+        """Start a node, and wait until it is up or has ended; gives what it said, too."""
         command = [str(RAY), "start", "--block", "--disable-usage-stats", f"--num-cpus={cpus}"]
         command += [f"--object-store-memory={100 * 2**20}", "--node-ip-address=127.0.0.1"]
         command += ["--min-worker-port=0", "--max-worker-port=0"]
@@ -73,25 +94,16 @@ class LocalCluster:
             command += [f"--ray-client-server-port={self._client}"]
             command += [f"--include-dashboard={self._dashboard is not None}"]
             command += [f"--dashboard-port={self._dashboard}"] * (self._dashboard is not None)
-        variables = {**os.environ, **self._environment, **(environment or {})}
+        variables = {**os.environ, **self._environment, **environment}
         variables.pop("RAY_ADDRESS", None)
         log = self.folder / f"node-{number}.log"
         with log.open("wb") as output:
             node = subprocess.Popen(
                 command, env=variables, stdout=output, stderr=output, start_new_session=True
             )
-        self._nodes.append(node)
-        self._metrics.append(metrics)
-
-        def started() -> bool:
-            assert node.poll() is None, log.read_text()
-            return "Ray runtime started" in log.read_text()
-
         # One after the other: nodes of one machine that start at once get in each other's way.
-        wait_until(started)
-        if not number and self._dashboard is not None:
-            wait_until(self._answers)
-        return number
+        wait_until(lambda: node.poll() is not None or "Ray runtime started" in log.read_text())
+        return node, log.read_text()
 
     def temp_dir(self, number: int) -> Path:
         """Give the folder where a node keeps its files."""

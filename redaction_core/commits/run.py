@@ -205,8 +205,10 @@ class Run:
 
     def planned(self) -> Iterator[PlannedInput]:
         """Read all inputs of all rounds, in the byte order of their keys; streams part by part."""
-        rounds = [self._round_inputs(each) for each in self.rounds if not each.retries]
-        return heapq.merge(*rounds, key=lambda item: item.key.encode())
+        rounds = [each for each in self.rounds if not each.retries]
+        ahead = max(1, _PARTS_AHEAD // max(1, len(rounds)))  # of each: all are read at once
+        inputs = (self._round_inputs(each, ahead) for each in rounds)
+        return heapq.merge(*inputs, key=lambda item: item.key.encode())
 
     def changes(self, now: Iterable[PlannedInput]) -> "Changes":
         """Count what is new, changed and gone in a new plan of the same location; streams.
@@ -357,8 +359,8 @@ class Run:
                 "choose another output, or replace that run with --overwrite"
             )
 
-    def _round_inputs(self, plan: Round) -> Iterator[PlannedInput]:
-        for _, shard in _ahead(partial(read_shard, self.store), plan.shards(), _PARTS_AHEAD):
+    def _round_inputs(self, plan: Round, ahead: int) -> Iterator[PlannedInput]:
+        for _, shard in _ahead(partial(read_shard, self.store), plan.shards(), ahead):
             yield from shard
 
 
@@ -367,6 +369,6 @@ def _ahead(
 ) -> Iterator[tuple[_Item, _Found]]:
     """Ask storage for several items at once, so many before they are needed; in order."""
     left = iter(items)
-    with ThreadPoolExecutor(_READERS) as readers:
+    with ThreadPoolExecutor(min(ahead, _READERS)) as readers:
         while some := list(islice(left, ahead)):
             yield from zip(some, readers.map(ask, some), strict=True)

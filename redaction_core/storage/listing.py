@@ -43,37 +43,37 @@ class _Part:
 
     prefix: str
     token: str | None = None
-    by_folder: bool = False
     found: "Future[list[list[Entry] | _Part]] | None" = None
 
 
 def listed(pages: Pages, prefix: str) -> Iterator[Entry]:
     """Yield all entries; holds no more than some pages a request under way."""
     to_do = deque(_read(pages, _Part(prefix=prefix)))  # most listings are a page
-    with ThreadPoolExecutor(AT_ONCE) as pool:
-        try:
-            while to_do:
-                parts = (each for each in to_do if isinstance(each, _Part))
-                for each in islice(parts, AT_ONCE):
-                    each.found = each.found or pool.submit(_read, pages, each)
-                first = to_do.popleft()
-                if not isinstance(first, _Part):
-                    yield from first
-                elif first.found is not None:
-                    to_do.extendleft(reversed(first.found.result()))
-        finally:
-            pool.shutdown(wait=False, cancel_futures=True)
+    pool = ThreadPoolExecutor(AT_ONCE)
+    try:
+        while to_do:
+            parts = (each for each in to_do if isinstance(each, _Part))
+            for each in islice(parts, AT_ONCE):
+                each.found = each.found or pool.submit(_read, pages, each)
+            first = to_do.popleft()
+            if not isinstance(first, _Part):
+                yield from first
+            elif first.found is not None:
+                to_do.extendleft(reversed(first.found.result()))
+    finally:
+        pool.shutdown(wait=False, cancel_futures=True)
 
 
 def _read(pages: Pages, part: _Part) -> list[list[Entry] | _Part]:
     """Read some pages; gives their entries, and what else there is to read, in order."""
     found: list[list[Entry] | _Part] = []
-    token, by_folder = part.token, part.by_folder
-    for number in range(_AT_MOST):
-        page = pages(part.prefix, token, by_folder=by_folder)
-        if not number and part.token is None and page.token and _few_folders(page, part.prefix):
-            by_folder = True
-            page = pages(part.prefix, None, by_folder=True)
+    token = part.token
+    for _ in range(_AT_MOST):
+        page = pages(part.prefix, token, by_folder=False)
+        if token is None and page.token and _few_folders(page, part.prefix):
+            folders = pages(part.prefix, None, by_folder=True)
+            # More than a page of folders may be small ones, which would cost a request each.
+            page = page if folders.token else folders
         for item in page.items:
             if isinstance(item, str):
                 found.append(_Part(prefix=item))
@@ -84,7 +84,7 @@ def _read(pages: Pages, part: _Part) -> list[list[Entry] | _Part]:
         token = page.token
         if token is None:
             return found
-    return [*found, _Part(prefix=part.prefix, token=token, by_folder=by_folder)]
+    return [*found, _Part(prefix=part.prefix, token=token)]
 
 
 def _few_folders(page: Page, prefix: str) -> bool:

@@ -4,11 +4,11 @@ import heapq
 import json
 import tempfile
 from collections.abc import Iterable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from itertools import islice
 from typing import IO, Final
 
-from redaction_core.errors import Failure
+from redaction_core.errors import Failure, StorageError
 from redaction_core.storage.store import Entry
 
 _RUN: Final = 100_000  # entries, some 40 MB
@@ -18,8 +18,10 @@ _FILES: Final = 64  # open at once, of each size
 def in_key_order(entries: Iterable[Entry], run: int = _RUN) -> Iterator[Entry]:
     """Sort by UTF-8 keys: runs of so many entries, spilled to temporary files and merged.
 
-    Needed because only general-purpose buckets of AWS promise this order: others list a folder
-    before what sorts between its name and its slash.
+    Needed because most servers list a folder before what sorts between its name and its slash; and
+    those that list names in order know nothing of the escapes that we show some of them with.
+
+    Raises StorageError where the temporary folder has no room for it.
     """
     left = iter(entries)
     with ExitStack() as files:
@@ -42,10 +44,25 @@ def in_key_order(entries: Iterable[Entry], run: int = _RUN) -> Iterator[Entry]:
         yield from heapq.merge(*map(_merged, reversed(levels)), part, key=_key)
 
 
+def no_room_to_sort(error: Exception) -> StorageError:
+    """Say that the temporary folder is full, or cannot be written."""
+    reason = str(error).partition("\n")[0]
+    where = tempfile.gettempdir()
+    return StorageError(f"cannot sort in {where}: {reason}; free some space there, or set TMPDIR")
+
+
 def _spilled(entries: Iterable[Entry]) -> IO[str]:
-    file = tempfile.TemporaryFile("w+", encoding="utf-8")  # noqa: SIM115 - the caller closes it
-    file.writelines(_line(entry) for entry in entries)
-    file.seek(0)
+    try:
+        file = tempfile.TemporaryFile("w+", encoding="utf-8")  # noqa: SIM115 - the caller closes it
+    except OSError as error:
+        raise no_room_to_sort(error) from error
+    try:
+        file.writelines(_line(entry) for entry in entries)
+        file.seek(0)
+    except OSError as error:
+        with suppress(OSError):  # it tries once more to write what is left
+            file.close()
+        raise no_room_to_sort(error) from error
     return file
 
 

@@ -102,9 +102,8 @@ class S3Store(Store):
     def list(self, prefix: str = "", *, missing_ok: bool = False) -> Iterator[Entry]:
         """See `Store.list`."""
         del missing_ok  # a prefix without objects is no error, a missing bucket always is
-        found = listed(self._page, prefix)
-        # General-purpose buckets of AWS promise the order of keys, and nobody else does.
-        return found if self._clients.in_order else in_key_order(found)
+        # Not even AWS lists in the order of the keys that we show: some names have escapes.
+        return in_key_order(listed(self._page, prefix))
 
     def _page(self, prefix: str, token: str | None, *, by_folder: bool) -> Page:
         request = {"Bucket": self._bucket, "Prefix": self._base + prefix, "MaxKeys": _PAGE}
@@ -120,7 +119,9 @@ class S3Store(Store):
             folder = item["Prefix"].removeprefix(self._base)
             names[folder] = folder
         items = [names[name] for name in sorted(names)] if by_folder else list(names.values())
-        return Page(items=items, token=page.get("NextContinuationToken"))  # the last has none
+        return Page(
+            items=items, token=page["NextContinuationToken"] if page["IsTruncated"] else None
+        )
 
     def _answer(self, request: dict[str, Any]) -> dict[str, Any]:
         clients = self._clients
@@ -128,7 +129,7 @@ class S3Store(Store):
             clients.limit_s(_PAGE_BYTES), lambda: clients.boto.list_objects_v2(**request)
         )
         # For boto3, an answer that ends before its body is a folder without files.
-        if "IsTruncated" not in page:
+        if page.get("IsTruncated", True) and not page.get("NextContinuationToken"):
             raise ResponseParserError("a listing without its end")
         return page
 

@@ -63,8 +63,6 @@ class Clients:
         host = urlsplit(endpoint)
         self.host = f"{host.hostname}" + (f":{host.port}" if host.port else "")
         """Host and port of the endpoint."""
-        self.in_order = _on_aws(endpoint) and not bucket.endswith("--x-s3")
-        """Whether listings are in the order of keys: directory buckets do not promise it."""
         self._allow_http = host.scheme == "http"
         self._credentials = Boto3CredentialProvider(session, ttl=_KEPT)
         self._address = _place(self.boto, bucket, endpoint)

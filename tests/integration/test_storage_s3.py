@@ -5,6 +5,7 @@ import pickle
 import socket
 import threading
 from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -108,6 +109,43 @@ def test_listing_goes_on_over_pages(store: Store) -> None:
     assert [entry.key for entry in store.list()] == keys
     assert store.delete(iter(keys)) == 1005
     assert list(store.list()) == []
+
+
+@pytest.mark.parametrize(
+    ("told", "listed"),
+    [
+        ("<IsTruncated>false</IsTruncated><NextContinuationToken/>", ["a"]),
+        ("<IsTruncated>true</IsTruncated><NextContinuationToken/>", None),
+        ("<IsTruncated>true</IsTruncated>", None),
+        ("", None),
+    ],
+)
+def test_a_listing_ends_where_the_server_says_so(
+    told: str, listed: list[str] | None, s3_location: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    item = "<Contents><Key>x/a</Key><ETag>1</ETag><Size>1</Size></Contents>"
+
+    class Answer(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(200)
+            self.end_headers()
+            self.wfile.write(f"<ListBucketResult>{told}{item}</ListBucketResult>".encode())
+
+        def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the library's name
+            pass
+
+    del s3_location  # for the environment
+    with ThreadingHTTPServer(("127.0.0.1", 0), Answer) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{server.server_port}")
+        monkeypatch.setenv("REDACTION_STORAGE_RETRY_S", "0")
+        store = open_store("s3://bucket/x")
+        if listed is None:
+            with pytest.raises(StorageError, match=r"cannot list .*a listing without its end"):
+                list(store.list())
+        else:
+            assert [entry.key for entry in store.list()] == listed
+        server.shutdown()
 
 
 def test_names_that_only_s3_has(client: Any, s3_location: str) -> None:  # noqa: ANN401

@@ -113,6 +113,7 @@ def test_the_limit_of_bytes_is_that_of_a_row(folder: Path) -> None:
 def test_any_other_folder_is_one_of_files(tmp_path: Path) -> None:
     assert isinstance(open_inputs(str(tmp_path)), DiskStore)
     (tmp_path / "dataset.json").write_bytes(b"{}")
+    (tmp_path / "plan.json").write_bytes(b"[1]")
     assert isinstance(open_inputs(str(tmp_path)), DiskStore)
 
 

@@ -92,6 +92,13 @@ def test_starts_after_the_loss_of_a_machine_are_no_workers_fault() -> None:
     assert not keeper.start(0, lost=3 * STARTS)
 
 
+def test_workers_that_take_their_machines_down_come_to_an_end() -> None:
+    keeper = Keeper()
+    started = [keeper.start(0, lost=lost) for lost in range(20 * STARTS)]
+    assert started.count(True) == 10 * STARTS
+    assert not started[-1]
+
+
 def test_only_the_first_worker_counts_as_a_start() -> None:
     keeper = Keeper()
 

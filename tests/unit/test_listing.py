@@ -68,6 +68,13 @@ def test_small_folders_cost_no_requests_of_their_own() -> None:
     assert len(server.asked) == 10
 
 
+def test_small_folders_behind_a_large_one_cost_no_requests_of_their_own() -> None:
+    server = Server({f"a/{n}" for n in range(50)} | {f"b{n}/1" for n in range(1000)}, 30)
+
+    assert keys_of(server) == server.keys
+    assert len(server.asked) == 1 + 1050 / 30
+
+
 def test_one_page_costs_one_request_and_a_listing_may_end_early() -> None:
     server = Server(set("abc"), 3)
     assert keys_of(server) == ["a", "b", "c"]

@@ -340,6 +340,26 @@ def _open_files() -> int:
     return sum(1 for _ in Path("/proc/self/fd").iterdir())
 
 
+def test_a_full_temporary_folder_is_one_line() -> None:
+    code = (
+        "import resource, signal\n"
+        "from redaction_core.errors import StorageError\n"
+        "from redaction_core.storage import Entry\n"
+        "from redaction_core.storage.order import in_key_order\n"
+        "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (100, 100))\n"
+        "try:\n"
+        "    next(in_key_order((Entry(key=str(number)) for number in range(99)), 9))\n"
+        "except StorageError as error:\n"
+        "    print(error)\n"
+    )
+    command = [sys.executable, "-c", code]
+    ended = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert ended.stdout.startswith("cannot sort in ")
+    assert ended.stdout.endswith("free some space there, or set TMPDIR\n")
+    assert not ended.stderr
+
+
 def test_sorting_keeps_few_files_open(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("redaction_core.storage.order._FILES", 4)
     before = _open_files()
