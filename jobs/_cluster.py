@@ -91,8 +91,9 @@ def _prepare() -> None:
 
 
 def _refuse_dead_cluster(address: str) -> None:
-    host, _, port = address.rpartition(":")
-    if "/" in address or not host or not port.isdigit():
+    place = address.removeprefix("ray://")
+    host, _, port = place.rpartition(":")
+    if "/" in place or not host or not port.isdigit():
         return  # a name that only Ray resolves
     try:
         # Ray itself tries for a quarter of an hour.

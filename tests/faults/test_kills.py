@@ -57,15 +57,6 @@ def retry_scene(
     return Scene.prepare(tmp_path_factory.mktemp("retries"), ingest_scene.server, retries)
 
 
-def test_a_killed_run_ends_like_one_in_peace(scene: Scene) -> None:
-    kill = Kill(
-        victim="driver", place="bucket", clock="files", moment=0.5, pause_s=0, returns=False
-    )
-    report = scene.disturb(kill)
-    assert report.hit
-    assert report.problems == []
-
-
 @pytest.mark.parametrize(
     "kill",
     [
@@ -106,9 +97,9 @@ def test_deaths_by_chance_alone_change_nothing(scene: Scene, tmp_path: Path) -> 
     store = open_store(output)
     planned = read_round(store, 0)
     assert planned is not None
+    shard = next(planned.shards())
     for _ in range(DEATHS):
-        for shard in planned.shards():
-            begin_attempt(store, shard)
+        begin_attempt(store, shard)
     ended = run(tmp_path / "done", *flags)
     assert ended.code == 0, ended.stderr
     assert differences(Output.read(output), scene.expected) == []

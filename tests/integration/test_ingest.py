@@ -3,6 +3,8 @@
 import gzip
 import io
 import json
+import os
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,12 +15,14 @@ import pandas as pd
 import pytest
 from PIL import Image
 
+from redaction_core.embedded_s3 import EmbeddedS3
 from redaction_core.images import Transform, encode, normalise
 from redaction_core.storage import open_store
 from tests import hostile_images
 from tests.command import WITHOUT_RAY, Ended, run
 from tests.data_sets import DataSet
 from tests.fault_origin import FaultOrigin, picture
+from tests.local_cluster import local_cluster
 
 PRIVATE = ("--allow-private-hosts", "127.0.0.1")
 GOOD = [f"/id/{number}" for number in range(12)]
@@ -45,8 +49,19 @@ BAD = {
 FAST = ("--timeout-s", "3", "--attempts", "2", "--max-bytes", "2000000")
 
 
+@pytest.fixture(scope="module", autouse=True)
+def cluster(s3_server: EmbeddedS3) -> Iterator[None]:
+    """Have one cluster for all runs, as its start takes longer than theirs."""
+    with local_cluster(s3_server.environment) as cluster, pytest.MonkeyPatch.context() as patch:
+        cluster.add(cpus=2)
+        for name, value in cluster.environment.items():
+            patch.setenv(name, value)
+        yield
+
+
 def ingest(log: Path, output: str, *flags: str) -> Ended:
-    return run(log, "--output", output, *flags, verb="ingest")
+    environment = {"RAY_ADDRESS": os.environ["RAY_ADDRESS"]}
+    return run(log, "--output", output, *flags, verb="ingest", environment=environment)
 
 
 def write_list(path: Path, origin: FaultOrigin, paths: list[str]) -> str:

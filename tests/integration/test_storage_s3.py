@@ -141,7 +141,7 @@ def test_a_listing_ends_where_the_server_says_so(
         monkeypatch.setenv("REDACTION_STORAGE_RETRY_S", "0")
         store = open_store("s3://bucket/x")
         if listed is None:
-            with pytest.raises(StorageError, match=r"cannot list .*a listing without its end"):
+            with pytest.raises(StorageError, match="cannot list "):
                 list(store.list())
         else:
             assert [entry.key for entry in store.list()] == listed
