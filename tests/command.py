@@ -7,12 +7,16 @@ import signal
 import subprocess
 import sys
 from collections.abc import Mapping
+from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import dataclass, field
+from importlib import import_module
 from pathlib import Path
 from typing import Any, Self
+from unittest import mock
 
 import pyarrow.parquet as pq
 
+from jobs._command import run_command
 from redaction_core.storage import DiskStore, Store, open_store
 
 ROOT = Path(__file__).parent.parent
@@ -99,6 +103,24 @@ def run(
 ) -> Ended:
     """Run the command to its end."""
     return Command.start(log, *flags, verb=verb, environment=environment).wait(limit_s)
+
+
+def run_here(verb: str, *flags: str, environment: Mapping[str, str] | None = None) -> Ended:
+    """Run the command in this process, up to where it needs Ray: in a tenth of the time."""
+    module = import_module(f"jobs.{verb}")
+    out, error = io.StringIO(), io.StringIO()
+    with (
+        mock.patch.dict(os.environ, {**WITHOUT_RAY, **(environment or {})}),
+        mock.patch.object(sys, "argv", [verb, *flags]),
+        redirect_stdout(out),
+        redirect_stderr(error),
+    ):
+        try:
+            run_command(getattr(module, verb.title()), getattr(module, verb))
+        except SystemExit as ended:
+            code = ended.code
+    assert isinstance(code, int)
+    return Ended(code=code, stdout=out.getvalue(), stderr=error.getvalue())
 
 
 @dataclass(kw_only=True)

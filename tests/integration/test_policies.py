@@ -1,6 +1,5 @@
 """Every job with exactly the rights of its policy in infra/iam: enough, and no more."""
 
-import sys
 import uuid
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
@@ -12,13 +11,12 @@ import boto3
 import pytest
 
 from jobs import audit, ingest, reconstruct, train, verify
-from jobs._command import run_command
 from redaction_core.commits import remove_run
 from redaction_core.embedded_s3 import EmbeddedS3
 from redaction_core.errors import StorageError
 from redaction_core.storage import open_store
 from redaction_core.training.output import remove_training
-from tests.command import WITHOUT_RAY, Ended, run
+from tests.command import WITHOUT_RAY, Ended, run, run_here
 from tests.conftest import BUCKET
 from tests.identities import Identity, policy
 from tests.local_cluster import LocalCluster, local_cluster
@@ -158,19 +156,14 @@ def test_a_policy_is_enough_for_its_job(name: str, walk: Walk) -> None:
     assert ended.result["status"] in ("complete", "intact")
 
 
-def refused(walk: Walk, name: str, capsys: pytest.CaptureFixture[str], **places: str) -> str:
-    """Run the command in this process, without a cluster; gives its one line."""
+def refused(walk: Walk, name: str, **places: str) -> str:
+    """Run the command without a cluster; gives its one line."""
     job, identity = JOBS[name], walk.identities[name]
     flags = job.arguments(walk.root, **places)
-    with acting(identity.environment), pytest.MonkeyPatch.context() as patch:
-        patch.setattr(sys, "argv", [job.verb, *flags])
-        function = getattr(job.module, job.verb)
-        with pytest.raises(SystemExit) as ended:
-            run_command(getattr(job.module, job.verb.title()), function)
-    out, error = capsys.readouterr()
-    assert ended.value.code == 1, error
-    assert not out
-    return told(error, identity)
+    ended = run_here(job.verb, *flags, environment=identity.environment)
+    assert ended.code == 1, ended.stderr
+    assert not ended.stdout
+    return told(ended.stderr, identity)
 
 
 def told(error: str, identity: Identity) -> str:
@@ -184,42 +177,34 @@ def told(error: str, identity: Identity) -> str:
 
 
 @pytest.mark.parametrize("name", JOBS)
-def test_another_prefix_to_write_to_is_refused(
-    name: str, walk: Walk, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_another_prefix_to_write_to_is_refused(name: str, walk: Walk) -> None:
     place = f"{walk.root}/hidden/out"
-    assert place in refused(walk, name, capsys, OUTPUT=place)
+    assert place in refused(walk, name, OUTPUT=place)
 
 
 @pytest.mark.parametrize("name", JOBS)
-def test_another_bucket_to_write_to_is_refused(
-    name: str, walk: Walk, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_another_bucket_to_write_to_is_refused(name: str, walk: Walk) -> None:
     place = f"s3://{OTHER_BUCKET}/out"
-    assert place in refused(walk, name, capsys, OUTPUT=place)
+    assert place in refused(walk, name, OUTPUT=place)
 
 
 @pytest.mark.parametrize("place", ["{}/hidden/in", f"s3://{OTHER_BUCKET}/in"])
 @pytest.mark.parametrize("name", sorted(JOBS.keys() - {"verify"}))
-def test_other_inputs_are_refused(
-    name: str, place: str, walk: Walk, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_other_inputs_are_refused(name: str, place: str, walk: Walk) -> None:
     # Below its output, where no run is yet that has other settings.
     output = f"{JOBS[name].places(walk.root)['OUTPUT']}/again"
     place = place.format(walk.root)
-    assert place.removesuffix("/in") in refused(walk, name, capsys, INPUT=place, OUTPUT=output)
+    assert place.removesuffix("/in") in refused(walk, name, INPUT=place, OUTPUT=output)
 
 
 @pytest.mark.parametrize("name", ["ingest", "reconstruct", "audit"])
-def test_an_output_among_the_inputs_is_refused(
-    name: str, walk: Walk, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_an_output_among_the_inputs_is_refused(name: str, walk: Walk) -> None:
     # A folder of what may be read; the job's own inputs would be refused as its output.
     with acting(walk.server.environment):
         open_store(f"{walk.root}/in/more").put("a.png", packed(picture(32, 32)))
     places = {"INPUT": f"{walk.root}/in/more", "OUTPUT": f"{walk.root}/in/out"}
 
-    line = refused(walk, name, capsys, **places)
+    line = refused(walk, name, **places)
 
     assert "cannot write" in line
     assert f"in {walk.root}/in/out" in line

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from redaction_core.embedded_s3 import EmbeddedS3
-from tests.command import WITHOUT_RAY, run
+from tests.command import run, run_here
 from tests.poison import packed, picture
 
 
@@ -39,8 +39,7 @@ def test_what_cannot_work_is_one_line(
 ) -> None:
     (tmp_path / "empty").mkdir()
     (tmp_path / "file").touch()
-    log = tmp_path / "log"
-    ended = run(log, *(flag.format(tmp_path) for flag in flags), environment=WITHOUT_RAY)
+    ended = run_here("reconstruct", *(flag.format(tmp_path) for flag in flags))
     assert ended.code == code, ended.stderr
     *before, last = ended.stderr.splitlines()
     assert last.startswith("error: ")
@@ -51,10 +50,10 @@ def test_what_cannot_work_is_one_line(
 
 @pytest.mark.parametrize("endpoint", ["user:secret@host:9", "http://user:sec/ret@host"])
 def test_an_endpoint_that_is_none_is_told_without_its_password(
-    endpoint: str, s3_location: str, tmp_path: Path
+    endpoint: str, s3_location: str
 ) -> None:
     flags = ("--input", f"{s3_location}/in", "--output", f"{s3_location}/out")
-    ended = run(tmp_path, *flags, environment={"AWS_ENDPOINT_URL": endpoint, **WITHOUT_RAY})
+    ended = run_here("reconstruct", *flags, environment={"AWS_ENDPOINT_URL": endpoint})
     assert ended.code == 1, ended.stderr
     assert "AWS_ENDPOINT_URL" in ended.error
     assert "sec" not in ended.error
@@ -62,12 +61,12 @@ def test_an_endpoint_that_is_none_is_told_without_its_password(
 
 @pytest.mark.parametrize("name", ["AWS_ENDPOINT_URL", "AWS_SECRET_ACCESS_KEY"])
 def test_storage_that_fails_is_one_line_without_credentials(
-    name: str, s3_location: str, s3_server: EmbeddedS3, tmp_path: Path
+    name: str, s3_location: str, s3_server: EmbeddedS3
 ) -> None:
     wrong = {"AWS_ENDPOINT_URL": "http://127.0.0.1:1", "AWS_SECRET_ACCESS_KEY": "wrong"}
     flags = ("--input", f"{s3_location}/in", "--output", f"{s3_location}/out")
-    environment = {name: wrong[name], "REDACTION_STORAGE_RETRY_S": "0", **WITHOUT_RAY}
-    ended = run(tmp_path / "log", *flags, environment=environment)
+    environment = {name: wrong[name], "REDACTION_STORAGE_RETRY_S": "0"}
+    ended = run_here("reconstruct", *flags, environment=environment)
     assert ended.code == 1
     assert ended.error.startswith(f"error: cannot reach {s3_location}/in at 127.0.0.1:")
     assert s3_server.access_key not in ended.error
