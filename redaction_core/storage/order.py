@@ -6,6 +6,7 @@ import tempfile
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, suppress
 from itertools import islice
+from operator import attrgetter
 from typing import IO, Final
 
 from redaction_core.errors import Failure, StorageError
@@ -13,6 +14,8 @@ from redaction_core.storage.store import Entry
 
 _RUN: Final = 100_000  # entries, some 40 MB
 _FILES: Final = 64  # open at once, of each size
+_AT_A_TIME: Final = 100  # entries, read and written
+_key: Final = attrgetter("key")
 
 
 def in_key_order(entries: Iterable[Entry], run: int = _RUN) -> Iterator[Entry]:
@@ -57,7 +60,9 @@ def _spilled(entries: Iterable[Entry]) -> IO[str]:
     except OSError as error:
         raise no_room_to_sort(error) from error
     try:
-        file.writelines(_line(entry) for entry in entries)
+        left = iter(entries)
+        while some := list(islice(left, _AT_A_TIME)):
+            file.write(_line(some))
         file.seek(0)
     except OSError as error:
         with suppress(OSError):  # it tries once more to write what is left
@@ -67,18 +72,16 @@ def _spilled(entries: Iterable[Entry]) -> IO[str]:
 
 
 def _merged(files: Iterable[IO[str]]) -> Iterator[Entry]:
-    return heapq.merge(*(map(_entry, file) for file in files), key=_key)
+    return heapq.merge(*map(_entries, files), key=_key)
 
 
-def _key(entry: Entry) -> str:
-    return entry.key
+def _line(entries: Iterable[Entry]) -> str:
+    rows = [(each.key, each.size, each.version, each.problem, each.detail) for each in entries]
+    return json.dumps(rows) + "\n"
 
 
-def _line(entry: Entry) -> str:
-    return json.dumps([entry.key, entry.size, entry.version, entry.problem, entry.detail]) + "\n"
-
-
-def _entry(line: str) -> Entry:
-    key, size, version, problem, detail = json.loads(line)
-    problem = Failure(problem) if problem else None
-    return Entry(key=key, size=size, version=version, problem=problem, detail=detail)
+def _entries(file: IO[str]) -> Iterator[Entry]:
+    for line in file:
+        for key, size, version, problem, detail in json.loads(line):
+            failure = Failure(problem) if problem else None
+            yield Entry(key=key, size=size, version=version, problem=failure, detail=detail)
