@@ -53,6 +53,7 @@ if TYPE_CHECKING:
 _LOG: Final = logging.getLogger(__name__)
 _POLL_S: Final = 0.5
 _SAY_EVERY_S: Final = 2.0
+_RESIZE_S: Final = 30.0
 _COLLECTIVE_S: Final = 1200
 """Longer than any worker waits for storage; dead peers are noticed by Ray, long before."""
 _M_TRIM_THRESHOLD: Final = -1
@@ -179,8 +180,8 @@ def _trainer(session: Session, crew: Crew, keeper: Any, folder: str) -> TorchTra
             num_workers=(crew.least, crew.most) if elastic else crew.most,
             use_gpu=crew.gpu,
             resources_per_worker=resources,
-            # A resize costs what was learnt since the last checkpoint.
-            elastic_resize_monitor_interval_s=max(10.0, 2 * session.checkpoint_every_s),
+            # A resize costs what was learnt since the last checkpoint, and a start of all workers.
+            elastic_resize_monitor_interval_s=max(_RESIZE_S, 2 * session.checkpoint_every_s),
         ),
         run_config=ray.train.RunConfig(
             name="train",

@@ -98,7 +98,7 @@ def _flags(config: NodeKills, output: str) -> list[str]:
             return ["--input", _place("in"), *shards, "--redact", "pixelate:8"]
         case "train":
             flags = f"--network enhancer --data {_place('in')} --output {_place(output)} "
-            flags += "--architecture width=8 blocks=1 --redact pixelate:4 --crop 96 --workers 1:3 "
+            flags += "--architecture width=8 blocks=1 --redact pixelate:4 --crop 96 --workers 1:2 "
             flags += f"--epochs {_EPOCHS} --repeats {config.images // 48} --batch-size 12 "
             flags += "--cpus-per-worker 1 --checkpoint-every-s 1 --precision float32 --resume"
             return flags.split()

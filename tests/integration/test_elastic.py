@@ -1,11 +1,11 @@
 """`jobs.train --workers MIN:MAX` on a real cluster, while nodes join it and one of them dies."""
 
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from redaction_core.checkpoints import load_model
 from tests.command import Command
 from tests.faults.traces import Trace
 from tests.local_cluster import LocalCluster, local_cluster, wait_until
@@ -15,7 +15,7 @@ LIMIT_S = 240
 BATCH_SIZE = 12
 """A whole batch falls into equal shares for 1, 2 and 3 workers: shares tell how many there were."""
 TRAIN, VAL, SIDE = 26, 8, 128
-REPEATS, EPOCHS = 25, 16
+REPEATS, EPOCHS = 25, 1000  # more than anybody waits for
 """Of 26 * 25 samples two are left for an epoch's last batch: of three workers, one has none."""
 
 
@@ -58,16 +58,16 @@ def test_a_training_goes_on_while_nodes_come_and_go(
     wait_until(lambda: workers() == 3, LIMIT_S)
     cluster.kill(joined[0])
     wait_until(lambda: workers() == 2, LIMIT_S)
+    steps = -(-TRAIN * REPEATS // BATCH_SIZE)
+    epochs = trace.reached // steps + 1
+    wait_until(lambda: trace.reached > epochs * steps, LIMIT_S)
+    command.process.send_signal(signal.SIGINT)
     ended = command.wait()
 
-    assert ended.code == 0, ended.stderr
+    assert ended.code == 130, ended.stderr
     assert "Traceback" not in ended.stderr
-    steps = -(-TRAIN * REPEATS // BATCH_SIZE)
-    assert ended.result["steps"] == EPOCHS * steps
-    assert load_model(f"{output}/model").name == "enhancer"
     seen = trace.last_seen(BATCH_SIZE)
-    assert sorted(seen) == list(range(EPOCHS * steps))
-    for epoch in range(EPOCHS):
+    for epoch in range(epochs):
         keys = [key for step in range(epoch * steps, (epoch + 1) * steps) for key in seen[step]]
         # A key has the image, the epoch, and how often the epoch has had it before.
         assert len(keys) == len(set(keys)) == TRAIN * REPEATS
