@@ -13,6 +13,7 @@ import threading
 import time
 from pathlib import Path
 
+import psutil
 import pytest
 
 from redaction_core.errors import (
@@ -30,7 +31,6 @@ from redaction_core.storage import (
     printable_key,
     why_bad_name,
 )
-from redaction_core.storage.order import in_key_order
 
 ODD_KEYS = ("a b", "a#b?c", "a%2Fb%", "ü/é\U0001f600", ".hidden", "~x", "a'\"()+&=;@:$,", "a..b")
 BAD_KEYS = ("", "/a", "a/", "a//b", "..", "a/../b", "./a", "a\nb", "a\x7f", "a\\b", "\udcff", "\0")
@@ -324,53 +324,6 @@ def test_printable_keys_are_one_to_one_and_marked() -> None:
         assert (why_bad_name(name) is None) == (printable_key(name) == name)
 
 
-@pytest.mark.parametrize("files", [2, 3, 64])
-@pytest.mark.parametrize("run", [1, 2, 3, 7, 50, 51])
-def test_sorting_in_runs(run: int, files: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("redaction_core.storage.order._FILES", files)
-    chance = random.Random(run)
-    keys = [f"{chance.random()}é\n\U0001f600{number}" for number in range(50)]
-    listed = [Entry(key=key, size=len(key), version="v") for key in keys]
-    listed[7] = Entry(key=keys[7], problem=Failure.BAD_NAME, detail="why\nnot")
-    found = list(in_key_order(iter(listed), run))
-    assert found == sorted(listed, key=lambda entry: entry.key.encode())
-
-
-def _open_files() -> int:
-    return sum(1 for _ in Path("/proc/self/fd").iterdir())
-
-
-def test_a_full_temporary_folder_is_one_line() -> None:
-    code = (
-        "import resource, signal\n"
-        "from redaction_core.errors import StorageError\n"
-        "from redaction_core.storage import Entry\n"
-        "from redaction_core.storage.order import in_key_order\n"
-        "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
-        "resource.setrlimit(resource.RLIMIT_FSIZE, (100, 100))\n"
-        "try:\n"
-        "    next(in_key_order((Entry(key=str(number)) for number in range(99)), 9))\n"
-        "except StorageError as error:\n"
-        "    print(error)\n"
-    )
-    command = [sys.executable, "-c", code]
-    ended = subprocess.run(command, capture_output=True, text=True, check=True)
-    assert ended.stdout.startswith("cannot sort in ")
-    assert ended.stdout.endswith("free some space there, or set TMPDIR\n")
-    assert not ended.stderr
-
-
-def test_sorting_keeps_few_files_open(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("redaction_core.storage.order._FILES", 4)
-    before = _open_files()
-    found = in_key_order((Entry(key=f"{number:04d}") for number in range(1000)), 2)
-    next(found)
-    # 500 runs of 2, by fours: at most 3 of each of the sizes 2, 8, 32, 128 and 512.
-    assert _open_files() - before <= 3 * 5
-    found.close()
-    assert _open_files() == before
-
-
 def test_reading_in_parts(store: Store, tmp_path: Path) -> None:
     data = random.Random(0).randbytes(1_000_000)
     store.put("a/b", data)
@@ -397,7 +350,7 @@ def test_what_cannot_be_opened(store: Store, tmp_path: Path) -> None:
     (root / "link-loop").symlink_to("link-loop")
     os.mkfifo(root / "pipe")
     assert store.entry("link").size == 1
-    descriptors = _open_files()
+    descriptors = psutil.Process().num_fds()
     for look in (store.open, store.entry):
         for key in ("pipe", "folder", "link-loop"):
             with pytest.raises(InputError) as caught:
@@ -410,7 +363,7 @@ def test_what_cannot_be_opened(store: Store, tmp_path: Path) -> None:
             with pytest.raises(InputError) as caught:
                 look(key)
             assert caught.value.failure is Failure.BAD_NAME
-    assert _open_files() == descriptors
+    assert psutil.Process().num_fds() == descriptors
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux shows memory as a file")
