@@ -110,17 +110,13 @@ class S3Store(Store):
         request |= {"Delimiter": "/"} if by_folder else {}
         request |= {"ContinuationToken": token} if token else {}
         page = self._tried("list", "", lambda: self._answer(request))
-        names: dict[str, Entry | str] = {}
-        for item in page.get("Contents", ()):
-            key = item["Key"].removeprefix(self._base)
-            if not key.endswith("/") and key:
-                names[key] = _entry(key, item)
-        for item in page.get("CommonPrefixes", ()):
-            folder = item["Prefix"].removeprefix(self._base)
-            names[folder] = folder
-        items = [names[name] for name in sorted(names)] if by_folder else list(names.values())
+        keys = ((item["Key"].removeprefix(self._base), item) for item in page.get("Contents", ()))
         return Page(
-            items=items, token=page["NextContinuationToken"] if page["IsTruncated"] else None
+            entries=[_entry(key, item) for key, item in keys if key and not key.endswith("/")],
+            folders=[
+                item["Prefix"].removeprefix(self._base) for item in page.get("CommonPrefixes", ())
+            ],
+            token=page["NextContinuationToken"] if page["IsTruncated"] else None,
         )
 
     def _answer(self, request: dict[str, Any]) -> dict[str, Any]:

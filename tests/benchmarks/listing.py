@@ -15,7 +15,6 @@ import tyro
 from botocore.parsers import ResponseParserFactory
 from botocore.session import get_session
 
-from redaction_core.storage import Entry
 from redaction_core.storage.listing import Page, listed
 from redaction_core.storage.order import in_key_order
 from redaction_core.storage.s3 import _entry
@@ -70,15 +69,15 @@ class Bucket:
                 f"{prefix}{number // step % (100_000, 100)[depth]:0{(5, 2)[depth]}d}/"
                 for number in range(first, last, step)
             )
-            return Page(items=list(names), token=None)
+            return Page(entries=[], folders=list(names), token=None)
         first = int(token or first)
         end = min(first + PAGE, last)
         parsed: dict[str, Any] = self._parser.parse(self._answer, self._shape)
-        items: list[Entry | str] = [
+        entries = [
             _entry(each.key, item)
             for each, item in zip(synthetic(first, end), parsed["Contents"], strict=False)
         ]
-        return Page(items=items, token=str(end) if end < last else None)
+        return Page(entries=entries, folders=[], token=str(end) if end < last else None)
 
 
 def main(config: Listing) -> int:

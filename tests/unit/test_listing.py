@@ -1,4 +1,4 @@
-"""Many folders listed at once: the same entries in the same order as one listing has them."""
+"""Many folders listed at once: the same entries as one listing has, each once."""
 
 import random
 from concurrent.futures import ThreadPoolExecutor
@@ -30,16 +30,18 @@ class Server:
         left = [name for name in names if token is None or name > token]
         some = left[: self.page]
         more = some[-1] if len(left) > len(some) else None
-        return Page(items=[names[name] for name in some], token=more)
+        entries = [each for name in some if isinstance(each := names[name], Entry)]
+        folders = [name for name in some if isinstance(names[name], str)]
+        return Page(entries=entries, folders=folders, token=more)
 
 
 def keys_of(server: Server, prefix: str = "") -> list[str]:
-    return [entry.key for entry in listed(server.pages, prefix)]
+    return sorted(entry.key for entry in listed(server.pages, prefix))
 
 
 @pytest.mark.parametrize("page", [1, 2, 7, 100])
 @pytest.mark.parametrize("prefix", ["", "a", "a/", "none/"])
-def test_nothing_is_lost_and_all_is_in_order(page: int, prefix: str) -> None:
+def test_nothing_is_lost_or_doubled(page: int, prefix: str) -> None:
     draw = random.Random(page)
     for count in (0, 1, 5, 60):
         keys = {f"{draw.choice(FOLDERS)}/{draw.randrange(99)}" for _ in range(count)}
@@ -58,7 +60,7 @@ def test_large_folders_are_listed_at_once() -> None:
             together.wait(timeout=30)
         return server.pages(prefix, token, by_folder=by_folder)
 
-    assert [entry.key for entry in listed(pages, "")] == server.keys
+    assert sorted(entry.key for entry in listed(pages, "")) == server.keys
 
 
 def test_small_folders_cost_no_requests_of_their_own() -> None:
@@ -83,7 +85,7 @@ def test_one_page_costs_one_request_and_a_listing_may_end_early() -> None:
     server = Server({f"{folder}/{n:04}" for folder in "abcdefgh" for n in range(1000)}, 10)
     with ThreadPoolExecutor(1) as pool:
         first = pool.submit(lambda: next(listed(server.pages, ""))).result(timeout=30)
-    assert first.key == "a/0000"
+    assert first.key in server.keys
     assert len(server.asked) < 200
 
 
