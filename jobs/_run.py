@@ -86,7 +86,7 @@ def _closing(job: Job, summary: Mapping[str, Any]) -> dict[str, Any]:
 
 def _finish(job: Job, run: Run, cluster: Cluster) -> Mapping[str, Any]:
     """Give the summary of a finished run, or finish it."""
-    if run.finished:
+    if run.finished and not run.doubled():
         told = {"verb": job.verb, "note": job.note}
         return {name: value for name, value in run.summary().items() if name not in told}
     if job.last_pass is None:

@@ -19,7 +19,6 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from jobs._telemetry import WorkerTelemetry
 from redaction_core.commits import (
-    IMAGES,
     Commit,
     ShardRef,
     begin_attempt,
@@ -30,13 +29,13 @@ from redaction_core.commits import (
     read_commit,
     read_shard,
 )
-from redaction_core.commits.layout import companion_key, json_bytes
+from redaction_core.commits.layout import json_bytes
 from redaction_core.errors import Failure, InputError, RedactionCoreError, StorageError
 from redaction_core.stages import stage
 from redaction_core.totals import Totals
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from jobs._verb import Outcome, Verb, Work
     from redaction_core.plan import PlannedInput
@@ -99,11 +98,9 @@ class ShardWorker:
             apart = len(attempt.dead) >= DEATHS
             outcomes = self._apart(inputs, len(attempt.dead)) if apart else [work.run(inputs)]
             with stage("commit"):
-                written = self._write(shard, inputs, outcomes)
-                commit = commit_shard(store, shard, written)
-                if commit == written:
-                    # An attempt that died may have written what failed in the end.
-                    store.delete(_strays(inputs, outcomes, self._verb.companions))
+                # Another may have been faster: parts of ours would lie in a run that is over.
+                written = read_commit(store, shard) or self._write(shard, inputs, outcomes)
+                commit = commit_shard(store, shard, written, self._verb.companions)
         finally:
             # Only death leaves the mark; where storage is gone, one mark too many is harmless.
             with contextlib.suppress(StorageError):
@@ -140,11 +137,16 @@ class ShardWorker:
                 data = part_bytes(rows, schema)
                 parts.append(part_key(table, shard.number, data))
                 self._verb.output.put_if_absent(parts[-1], data)
-        unwritten = (item.output for item in inputs if item.key in failed and item.output)
+        unwritten = {
+            item.output: failed[item.key] for item in inputs if item.key in failed and item.output
+        }
         return Commit(
             shard=shard.number,
             parts=tuple(parts),
             unwritten=tuple(unwritten),
+            conflicts=tuple(
+                name for name, why in unwritten.items() if why == Failure.OUTPUT_CONFLICT
+            ),
             totals=totals.to_json(),
         )
 
@@ -172,22 +174,6 @@ class ShardWorker:
                 error = InputError(Failure.WORKER_CRASH, detail)
                 outcomes.append(self._work.failure(item, error))
         return outcomes
-
-
-def _strays(
-    inputs: Sequence[PlannedInput], outcomes: Sequence[Outcome], companions: Sequence[str]
-) -> Iterator[str]:
-    """Name the images that must not be there, as their inputs failed; not what is not ours."""
-    failed = {
-        key
-        for outcome in outcomes
-        for key, failure in outcome.failed.items()
-        if failure != Failure.OUTPUT_CONFLICT
-    }
-    for item in inputs:
-        if item.output and item.key in failed:
-            yield IMAGES + item.output
-            yield from (companion_key(folder, item.output) for folder in companions)
 
 
 class _Apart:

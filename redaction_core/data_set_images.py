@@ -151,7 +151,7 @@ class DataSetImages:
     def _part(self, folder: str) -> tuple[str, tuple[int, ...]]:
         if folder not in self._parts:
             prefix = f"{IMAGES}{folder}-"
-            found = next(iter(self._store.list(prefix, missing_ok=True)), None)
+            found = self._store.any_of(prefix)
             if found is None:
                 raise ObjectMissingError(f"no part {prefix} in {self.location}")
             with self._opened(found.key) as part:

@@ -194,7 +194,7 @@ def _check_table(
     else:
         expected = committed if committed <= there else _marked(check, prefix) & there or committed
     for key in sorted(there - expected):
-        look.add(key, "is one part too many: its rows come twice")
+        look.add(key, "is one part too many: its rows come twice until the same command runs again")
     rows: list[dict[str, Any]] = []
     for key in sorted(expected):
         data = look.read(key, sha16_in_name=True)

@@ -281,6 +281,21 @@ class Run:
         wanted = (key for key in keys if key.startswith(f"{table}/"))
         return _ahead(lambda key: read_part(self.store.read(key).data), wanted, _PARTS_AHEAD)
 
+    def doubled(self) -> bool:
+        """Say whether a shard has two parts of a table: an attempt outlived the end of the run.
+
+        To finish once more puts that right.
+        """
+        for table in self.layout.tables:
+            seen = bytearray(self.shard_count)
+            for entry in self.store.list(f"{table}/", missing_ok=True):
+                shard = shard_of_part(entry.key)
+                if 0 <= shard < len(seen):
+                    if seen[shard]:
+                        return True
+                    seen[shard] = True
+        return False
+
     def summary(self) -> dict[str, Any]:
         """Read the summary of a finished run."""
         return read_json(self.store, self.layout.summary)
@@ -295,13 +310,15 @@ class Run:
         """End a run whose shards are all committed; may be repeated.
 
         Removes attempts, and parts of committed shards that are not among `parts` (left out: those
-        that the commits name); writes the summary, run.json (info) and, last, `_SUCCESS`.
+        that the commits name, and images of inputs that failed are removed, too); writes the
+        summary, run.json (info) and, last, `_SUCCESS`.
 
         Raises:
             StorageError: a shard has no commit, or another driver extended the run meanwhile.
         """
         if parts is None:
-            parts = {part for commit in self.commits() for part in commit.parts}
+            parts = set()
+            self.store.delete(self._strays(parts))
         known = len(self.rounds)
         self._read_rounds()
         if len(self.rounds) != known:
@@ -318,6 +335,12 @@ class Run:
         self.store.put(self.layout.summary, json_bytes(summary))
         self.store.put(INFO, json_bytes(info))
         self.store.put(SUCCESS, json_bytes({"plans": self.plan_ids}))
+
+    def _strays(self, parts: set[str]) -> Iterator[str]:
+        """Name the images that must not be there; collects the parts that commits name."""
+        for commit in self.commits():
+            parts.update(commit.parts)
+            yield from commit.strays(self.layout.companions)
 
     def _unless_taken(self, shard: Sequence[PlannedInput]) -> Sequence[PlannedInput]:
         """Fail inputs under whose output's name something stands before they are even planned."""
@@ -346,7 +369,7 @@ class Run:
         """Name what stands where this run will write, and is not of a run."""
         folders = (IMAGES.rstrip("/"), *self.layout.tables, *self.layout.companions)
         for folder in dict.fromkeys(folders):
-            if next(iter(self.store.list(f"{folder}/", missing_ok=True)), None) is not None:
+            if self.store.any_of(f"{folder}/") is not None:
                 return f"files in {folder}/"
         files = (self.layout.summary, INFO, SUCCESS, *self.layout.extras)
         return next((key for key in files if self.store.exists(key)), None)

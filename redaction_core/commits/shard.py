@@ -1,6 +1,6 @@
 """One shard, as the worker that does it sees it: inputs, attempts, the commit."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any, Final
 
@@ -9,8 +9,10 @@ import pyarrow as pa
 from redaction_core.commits.layout import (
     ATTEMPTS,
     COMMITS,
+    IMAGES,
     PLAN,
     attempt_number,
+    companion_key,
     damaged,
     json_bytes,
     read_json,
@@ -40,7 +42,15 @@ class Commit:
     shard: int
     parts: tuple[str, ...]  # keys, such as metrics/part-000000-0123456789abcdef.parquet
     unwritten: tuple[str, ...] = ()  # output names of inputs that failed
+    conflicts: tuple[str, ...] = ()  # those of them under which what no run wrote may stand
     totals: Mapping[str, Any] = field(default_factory=dict)  # JSON: counts and sums of the shard
+
+    def strays(self, companions: Sequence[str]) -> Iterator[str]:
+        """Name images of inputs that failed: attempts that died or lost may have written them."""
+        for output in self.unwritten:
+            if output not in self.conflicts:
+                yield IMAGES + output
+                yield from (companion_key(folder, output) for folder in companions)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -108,11 +118,20 @@ def end_attempt(store: Store, attempt: Attempt, *, committed: bool) -> None:
     store.delete([attempt.key, *(attempt.dead if committed else ())])
 
 
-def commit_shard(store: Store, shard: ShardRef, commit: Commit) -> Commit:
+def commit_shard(
+    store: Store, shard: ShardRef, commit: Commit, companions: Sequence[str] = ()
+) -> Commit:
     """Mark a shard as done, whoever did it; return the commit that stands.
 
-    Everything that the commit names is in storage before.
+    Everything that the commit names is in storage before. What the one that stands does not name
+    is removed then: our parts where it is another's, and its strays.
     """
+    stands = _first_commit(store, shard, commit)
+    store.delete([*sorted({*commit.parts} - {*stands.parts}), *stands.strays(companions)])
+    return stands
+
+
+def _first_commit(store: Store, shard: ShardRef, commit: Commit) -> Commit:
     data = json_bytes({"version": 1, **asdict(commit)})
     for _ in range(_COMMIT_TRIES):
         if store.put_if_absent(commit_key(shard), data):
@@ -134,6 +153,7 @@ def read_commit(store: Store, shard: ShardRef) -> Commit | None:
             shard=found["shard"],
             parts=tuple(found["parts"]),
             unwritten=tuple(found["unwritten"]),
+            conflicts=tuple(found.get("conflicts", ())),
             totals=found["totals"],
         )
     except (KeyError, TypeError) as error:

@@ -84,7 +84,7 @@ def adopt(store: Store, search: Search, *, extend: bool = False, dry_run: bool =
     try:
         before = _planned(store)
     except ObjectMissingError:
-        stands = next(store.list(missing_ok=True), None)
+        stands = store.any_of()
         if stands is not None:
             raise UsageError(
                 f"{store.location} has {stands.key} but no {PLAN}: {_ELSEWHERE}"

@@ -105,6 +105,10 @@ class S3Store(Store):
         # Not even AWS lists in the order of the keys that we show: some names have escapes.
         return in_key_order(listed(self._page, prefix))
 
+    def any_of(self, prefix: str = "") -> Entry | None:
+        """See `Store.any_of`."""
+        return next(listed(self._page, prefix), None)
+
     def _page(self, prefix: str, token: str | None, *, by_folder: bool) -> Page:
         request = {"Bucket": self._bucket, "Prefix": self._base + prefix, "MaxKeys": _PAGE}
         request |= {"Delimiter": "/"} if by_folder else {}

@@ -60,6 +60,14 @@ class Store(ABC):
             UsageError: the folder does not exist (unless missing_ok), or the bucket does not.
         """
 
+    def any_of(self, prefix: str = "") -> Entry | None:
+        """Give some entry that `list` would yield, without listing all; None where there is none.
+
+        Raises:
+            UsageError: the bucket does not exist.
+        """
+        return next(self.list(prefix, missing_ok=True), None)
+
     @abstractmethod
     def read(self, key: str, *, max_bytes: int | None = None) -> Blob:
         """Read the whole object or file.

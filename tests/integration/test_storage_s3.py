@@ -107,6 +107,11 @@ def test_listing_goes_on_over_pages(store: Store) -> None:
     for key in keys:
         store.put(key, b"")
     assert [entry.key for entry in store.list()] == keys
+    assert [store.any_of(prefix) for prefix in ("0700", "1", "none")] == [
+        store.entry("0700"),
+        store.entry("1000"),
+        None,
+    ]
     assert store.delete(iter(keys)) == 1005
     assert list(store.list()) == []
 

@@ -120,6 +120,23 @@ def test_a_finished_run_says_the_same_again_and_writes_nothing(
     assert files(tmp_path) == before
 
 
+def test_a_finished_run_rids_itself_of_parts_that_come_too_late(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    put(tmp_path, "a", "b", "c")
+    given = job(tmp_path)
+    commit_all(given)
+    execute(given, flags())
+    first, before = result(capsys), files(tmp_path)
+    for number in (1, 2):
+        given.outputs.put(f"metrics/part-000000-{number:016}.parquet", b"of late attempts")
+
+    assert execute(given, flags()) == 0
+
+    assert result(capsys) | {"seconds": 0} == first | {"seconds": 0}
+    assert files(tmp_path).keys() == before.keys()
+
+
 def test_the_whole_share_of_failures_is_told(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -121,6 +121,7 @@ def test_listing_is_in_byte_order_of_whole_keys(store: Store, seed: int) -> None
     expected = sorted(keys, key=str.encode)
     assert [entry.key for entry in store.list()] == expected
     for prefix in ("a", "a/", "a-/b", "b/é/", "nothing", "nothing/"):
+        assert (any_of := store.any_of(prefix)) is None or any_of.key in expected
         found = [entry.key for entry in store.list(prefix)]
         assert found == [key for key in expected if key.startswith(prefix)]
 
