@@ -91,9 +91,13 @@ def _prepare() -> None:
 
 
 def _refuse_dead_cluster(address: str) -> None:
-    place = address.removeprefix("ray://")
-    host, _, port = place.rpartition(":")
-    if "/" in place or not host or not port.isdigit():
+    if address.startswith("ray://"):
+        raise UsageError(
+            f"RAY_ADDRESS={address}: a job is no client of Ray's; submit it (ray job submit), or "
+            "name the head's HOST:PORT"
+        )
+    host, _, port = address.rpartition(":")
+    if "/" in address or not host or not port.isdigit():
         return  # a name that only Ray resolves
     try:
         # Ray itself tries for a quarter of an hour.

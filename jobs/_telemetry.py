@@ -72,13 +72,13 @@ class WorkerTelemetry:
 
     @contextmanager
     def shard(self) -> Iterator[None]:
-        """Count a shard that is under way within, and at its end what stages took."""
+        """Count a shard that is under way within, and what stages take."""
         self._put(1)
         try:
-            yield
+            with self.exporting():
+                yield
         finally:
             self._put(-1)
-            self.export()
 
     def export(self) -> None:
         """Count what stages took since the last time."""

@@ -42,6 +42,7 @@ if TYPE_CHECKING:
 
 DEATHS = 3
 """After so many attempts at a shard that ended in death, a process of its own runs it."""
+_TRIES = 2  # of one input: where memory is short, a process may die for what its neighbours take
 _DIED = (RayActorError, OutOfMemoryError)
 _LOG = logging.getLogger(__name__)
 
@@ -165,11 +166,14 @@ class ShardWorker:
         apart = None
         outcomes: list[Outcome] = []
         for item in inputs:
-            apart = apart or start.remote(self._verb.open_work)
-            try:
-                outcomes.append(_result(apart, [item]))
-            except _DIED:
-                apart = None
+            for _ in range(_TRIES):
+                apart = apart or start.remote(self._verb.open_work)
+                try:
+                    outcomes.append(_result(apart, [item]))
+                    break
+                except _DIED:
+                    apart = None
+            else:
                 detail = "the process that worked on it died"
                 error = InputError(Failure.WORKER_CRASH, detail)
                 outcomes.append(self._work.failure(item, error))

@@ -31,7 +31,9 @@ _NOT_HERE = (
 )
 """Failures that no input of a data set has."""
 _MOST_BYTES = 2**30
-"""Of the pixels of a shard: it is in memory as a whole, and several are at once."""
+"""Of the pixels of a shard: it is in memory as a whole."""
+_HELD_BYTES = 2**29
+"""Of pixels that a worker may hold: as many shards as fit in it are under way, one at least."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -112,9 +114,8 @@ class Ingest(RunFlags):
                 raise UsageError(f"--{name.replace('_', '-')} {getattr(self, name)}: at least 1")
         if not self.host_rate > 0:  # "nan" is not, either
             raise UsageError(f"--host-rate {self.host_rate:g}: more than 0")
-        shard_bytes = self.shard_size * self.size**2 * (3 if self.color == "rgb" else 1)
-        if shard_bytes > _MOST_BYTES:
-            most = max(1, self.shard_size * _MOST_BYTES // shard_bytes)
+        if self.shard_bytes > _MOST_BYTES:
+            most = max(1, self.shard_size * _MOST_BYTES // self.shard_bytes)
             raise UsageError(
                 f"--shard-size {self.shard_size}: with images of --size {self.size} a shard would "
                 f"take more than 1 GiB; {most} at most"
@@ -127,6 +128,11 @@ class Ingest(RunFlags):
                 f"--retry-failed {' '.join(sorted(unknown))}: the classes are "
                 f"{', '.join(sorted(known))}"
             )
+
+    @property
+    def shard_bytes(self) -> int:
+        """What the pixels of a shard take."""
+        return self.shard_size * self.size**2 * (3 if self.color == "rgb" else 1)
 
 
 def ingest(config: Ingest) -> int:
@@ -165,7 +171,7 @@ def ingest(config: Ingest) -> int:
             output=open_store(config.output),
             open_work=partial(open_ingestion, task=task),
             tables=task.tables,
-            at_once=source.at_once,
+            at_once=max(1, min(source.at_once, _HELD_BYTES // config.shard_bytes)),
         ),
         least_s=partial(_least_s, source, config.host_rate) if config.urls else None,
         guess_s=lambda: open_ingestion(False, task=task).seconds_of_one(),  # noqa: FBT003 - on the CPU

@@ -81,14 +81,19 @@ def test_flags_that_do_not_exist_exit_with_2(tmp_path: Path) -> None:
 
 
 # Not "auto": it would find the cluster of a test that runs beside this one.
-@pytest.mark.parametrize("address", ["http://127.0.0.1:1", "ray://127.0.0.1:1"])
-def test_a_cluster_that_is_none_is_one_line(address: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("address", "message"),
+    [
+        ("http://127.0.0.1:1", "no Ray cluster answers at RAY_ADDRESS=http://127.0.0.1:1"),
+        ("127.0.0.1:1", "no Ray cluster answers at RAY_ADDRESS=127.0.0.1:1"),
+        ("ray://127.0.0.1:1", "RAY_ADDRESS=ray://127.0.0.1:1: a job is no client of Ray's"),
+    ],
+)
+def test_a_cluster_that_is_none_is_one_line(address: str, message: str, tmp_path: Path) -> None:
     flags = ("--input", f"{tmp_path}/in", "--output", f"{tmp_path}/out")
     ended = run(tmp_path / "log", *flags, environment={"RAY_ADDRESS": address})
     assert ended.code == 2, ended.stderr
-    assert ended.stderr.splitlines()[-1].startswith(
-        f"error: no Ray cluster answers at RAY_ADDRESS={address}"
-    )
+    assert ended.stderr.splitlines()[-1].startswith(f"error: {message}")
 
 
 def test_a_worker_that_fits_nowhere_is_one_line(tmp_path: Path) -> None:

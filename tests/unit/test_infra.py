@@ -70,10 +70,9 @@ def test_every_pod_is_confined() -> None:
             assert pod["securityContext"]["runAsNonRoot"] is True
             assert pod["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
             assert pod["automountServiceAccountToken"] is False, name
-            labels = template["metadata"]["labels"]
-            assert labels == {"app.kubernetes.io/part-of": "redaction-audit"}, name
             for container in pod["containers"]:
                 confined(container)
+                assert container["imagePullPolicy"] == "Always"
                 assert container["resources"]["limits"].keys() >= {"cpu", "memory"}
         confined(job["spec"]["rayClusterSpec"]["autoscalerOptions"])
 
@@ -84,6 +83,27 @@ def confined(container: Manifest) -> None:
     assert context["readOnlyRootFilesystem"] is True
     assert context["capabilities"] == {"drop": ["ALL"]}
     assert {"name": "tmp", "mountPath": "/tmp"} in container["volumeMounts"]  # noqa: S108 - in the pod
+
+
+@needs_kustomize
+def test_pods_of_a_verb_reach_each_other_and_stay_where_they_are() -> None:
+    for name, manifests in all_rendered().items():
+        by_kind = {each["kind"]: each for each in manifests}
+        job, policy = by_kind["RayJob"], by_kind["NetworkPolicy"]["spec"]
+        verb = job["metadata"]["name"]
+        labels = {"app.kubernetes.io/part-of": "redaction-audit"}
+        labels["app.kubernetes.io/component"] = verb
+        selectors = [
+            policy["podSelector"],
+            policy["ingress"][0]["from"][0]["podSelector"],
+            policy["egress"][0]["to"][0]["podSelector"],
+        ]
+        assert selectors == [{"matchLabels": labels}] * 3, name
+        for pod, template in pods(job):
+            assert template["metadata"]["labels"] == labels, (name, pod)
+            stays = template["metadata"]["annotations"]
+            assert stays["karpenter.sh/do-not-disrupt"] == "true"
+            assert stays["cluster-autoscaler.kubernetes.io/safe-to-evict"] == "false"
 
 
 @needs_kustomize
@@ -213,6 +233,8 @@ def test_the_launcher_is_what_ray_accepts_and_closed_to_the_world() -> None:
         assert spot is (each is not head), name
     assert config["provider"]["use_internal_ips"] is True
     assert "--env RAY_AUTH_MODE=token" in config["docker"]["run_options"]
+    # Without it S3 is asked in us-east-1, where a gateway endpoint does not lead.
+    assert f"--env AWS_REGION={config['provider']['region']}" in config["docker"]["run_options"]
     assert "~/.ray/auth_token" in config["file_mounts"]
     assert "--dashboard-host=127.0.0.1" in config["head_start_ray_commands"][-1]
     assert config["setup_commands"] == []  # Ray's default installs a nightly build

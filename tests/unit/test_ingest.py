@@ -256,6 +256,14 @@ def test_only_urls_need_turns_at_hosts(jobs: list[Job]) -> None:
     assert urls.shards.at_once > 1
 
 
+def test_as_many_shards_are_at_once_as_fit_in_memory(jobs: list[Job]) -> None:
+    for values in ({}, {"color": "rgb"}, {"size": 1024, "shard_size": 1024}, {"shard_size": 1}):
+        ingest(config(**values))
+        ingest(of_images("in", **values))
+    assert [job.shards.at_once for job in jobs[::2]] == [10, 3, 1, 16]
+    assert [job.shards.at_once for job in jobs[1::2]] == [4, 3, 1, 4]
+
+
 def test_retries_are_asked_for_by_class(jobs: list[Job]) -> None:
     for values in ({}, {"retry_failed": ()}, {"retry_failed": ("timeout", "dns")}):
         ingest(config(**values))
