@@ -275,12 +275,18 @@ def _masks() -> Iterator[Case]:
         yield Case(name=name, data=png, mask=mask, failure=failure)
 
 
-def _aborts() -> Iterator[Case]:
+def aborting(told: str, pixels: Pixels) -> bytes:
+    """Make a picture that aborts a decoder: see tests/faults/aborting."""
     text = PngImagePlugin.PngInfo()
-    text.add_text("aborts-decoder", "see tests/faults/aborting")
-    aborting = packed(picture(), pnginfo=text)
+    text.add_text("aborts-decoder", told)
+    return packed(pixels, pnginfo=text)
+
+
+def _aborts() -> Iterator[Case]:
     yield from (Case(name=f"good {n}.png", data=packed(picture(seed=n))) for n in range(5))
-    yield Case(name="good 2 aborts.png", data=aborting, failure=Failure.WORKER_CRASH)
+    yield Case(
+        name="good 2 aborts.png", data=aborting("always", picture()), failure=Failure.WORKER_CRASH
+    )
 
 
 def _write(folder: Path, case: Case) -> None:

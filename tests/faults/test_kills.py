@@ -18,7 +18,7 @@ from tests.command import WITHOUT_RAY, Output, run
 from tests.data_sets import Ingestion, Retries
 from tests.fault_origin import FaultOrigin
 from tests.faults.harness import BUCKET, Kill, Scene, differences
-from tests.poison import packed, picture
+from tests.poison import aborting, packed, picture
 
 DEATHS = 3
 
@@ -91,6 +91,9 @@ def test_deaths_by_chance_alone_change_nothing(tmp_path: Path) -> None:
     names = [f"{number}.png" for number in range(4)]
     for name in names:
         (tmp_path / "input" / name).write_bytes(packed(picture(64, 64)))
+    # Kills its process with all the shard, and once alone.
+    kills = tmp_path / "kills"
+    (tmp_path / "input" / names[1]).write_bytes(aborting(f"2 {kills}", picture(64, 64)))
     output = f"{tmp_path}/out"
     flags = ("--input", f"{tmp_path}/input", "--output", output, "--redact", "pixelate:8")
     flags += ("--shard-size", "2", "--format", "png")
@@ -101,8 +104,9 @@ def test_deaths_by_chance_alone_change_nothing(tmp_path: Path) -> None:
     shard = next(planned.shards())
     for _ in range(DEATHS):
         begin_attempt(store, shard)
-    ended = run(tmp_path / "done", *flags)
+    ended = run(tmp_path / "done", *flags, environment={"PYTHONPATH": str(poison.ABORTING_PATH)})
     assert ended.code == 0, ended.stderr
+    assert kills.stat().st_size == 2
     found = Output.read(output)
     assert [(row["key"], row["status"]) for row in found.rows] == [(name, "ok") for name in names]
     # The same picture, in a process apart and in its worker.

@@ -3,8 +3,9 @@
 
 Pictures that crash a decoder are found and mended; this stands for the next one. A PNG file with a
 text chunk `aborts-decoder` is an ordinary picture to everyone else; here, decoding its pixels ends
-the process as a failed assertion in C does. Nothing of the code under test is replaced: not until
-Pillow's decoding is called does anything differ.
+the process as a failed assertion in C does. Where the chunk says "TIMES FILE", it does so until the
+file has as many bytes. Nothing of the code under test is replaced: not until Pillow's decoding is
+called does anything differ.
 """
 
 import importlib.abc
@@ -42,12 +43,24 @@ def _arm(image_file: ModuleType) -> None:
     load = image_file.ImageFile.load
 
     def load_or_abort(image: object) -> object:
-        if "aborts-decoder" in getattr(image, "info", {}):
+        told = getattr(image, "info", {}).get("aborts-decoder")
+        if told is not None and _aborts(told):
             resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
             os.abort()
         return load(image)
 
     image_file.ImageFile.load = load_or_abort
+
+
+def _aborts(told: str) -> bool:
+    times, _, file = told.partition(" ")
+    if not times.isdigit():
+        return True
+    with open(file, "a") as counter:  # noqa: PTH123 - imported in every process: the less, the better
+        if counter.tell() >= int(times):
+            return False
+        counter.write(".")
+    return True
 
 
 sys.meta_path.insert(0, _Arming())
