@@ -13,11 +13,12 @@ from enum import StrEnum, auto
 from itertools import islice
 from typing import Final, Protocol, TypeVar
 
-from redaction_core.errors import Failure
+from redaction_core.errors import Failure, UsageError
 
 _LONGEST_NAME: Final = 255  # bytes: one segment, on disk
 _LONGEST_KEY: Final = 900  # bytes: S3 ends at 1024, prefix included
 _SAME_SUFFIX: Final = {".jpg": (".jpg", ".jpeg")}
+_EXAMPLES: Final = 3
 _AFTER_SLASH: Final = "0"  # comes after "/": name + this is past all that lies in the folder
 
 
@@ -66,6 +67,31 @@ class Change(StrEnum):
     CHANGED = auto()
     """Its size or version differs."""
     GONE = auto()
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Changes:
+    """How the inputs differ from those planned."""
+
+    same: int
+    new: int
+    new_bytes: int
+    changed: int
+    changed_examples: tuple[str, ...]
+    gone: int
+
+    def refuse_changed(self) -> None:
+        """Stop where inputs that have been planned are no longer what they were.
+
+        Raises:
+            UsageError: with the count and some examples.
+        """
+        if self.changed:
+            raise UsageError(
+                f"{self.changed} inputs changed since they were planned "
+                f"({', '.join(self.changed_examples)}): restore them, choose another output, or "
+                "start anew with --overwrite"
+            )
 
 
 def output_key(key: str, suffix: str) -> str:
@@ -143,6 +169,27 @@ def compare(
             yield Change.SAME, now
         else:
             yield Change.CHANGED, now
+
+
+def changes(before: Iterable[PlannedInput], now: Iterable[PlannedInput]) -> Changes:
+    """Count what `compare` finds; streams."""
+    counts = dict.fromkeys(Change, 0)
+    examples: list[str] = []
+    new_bytes = 0
+    for change, item in compare(before, now):
+        counts[change] += 1
+        if change is Change.NEW:
+            new_bytes += item.size
+        elif change is Change.CHANGED and len(examples) < _EXAMPLES:
+            examples.append(item.key)
+    return Changes(
+        same=counts[Change.SAME],
+        new=counts[Change.NEW],
+        new_bytes=new_bytes,
+        changed=counts[Change.CHANGED],
+        changed_examples=tuple(examples),
+        gone=counts[Change.GONE],
+    )
 
 
 @dataclass(slots=True)

@@ -22,7 +22,7 @@ from redaction_core.commits.layout import IMAGES, PLAN_FILE
 from redaction_core.commits.parts import part_bytes, part_key
 from redaction_core.commits.removal import remove_run
 from redaction_core.commits.rounds import Layout, Round
-from redaction_core.commits.run import Changes, Run
+from redaction_core.commits.run import Run
 from redaction_core.commits.shard import (
     Attempt,
     BegunAttempt,
@@ -41,7 +41,6 @@ __all__ = [
     "PLAN_FILE",
     "Attempt",
     "BegunAttempt",
-    "Changes",
     "Commit",
     "Layout",
     "Round",

@@ -4,7 +4,7 @@ import heapq
 import json
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from functools import partial
 from itertools import islice
@@ -36,40 +36,22 @@ from redaction_core.commits.shard import (
     read_shard,
 )
 from redaction_core.errors import Failure, ObjectMissingError, StorageError, UsageError
-from redaction_core.plan import Change, PlannedInput, compare, differences, fingerprint
+from redaction_core.plan import (
+    Change,
+    Changes,
+    PlannedInput,
+    changes,
+    compare,
+    differences,
+    fingerprint,
+)
 from redaction_core.storage import Store
 
 _READERS: Final = 16
 _COMMITS_AHEAD: Final = 256
 _PARTS_AHEAD: Final = 16
-_EXAMPLES: Final = 3
 _Item = TypeVar("_Item")
 _Found = TypeVar("_Found")
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Changes:
-    """How the inputs differ from those planned."""
-
-    same: int
-    new: int
-    new_bytes: int
-    changed: int
-    changed_examples: tuple[str, ...]
-    gone: int
-
-    def refuse_changed(self) -> None:
-        """Stop where inputs that have been planned are no longer what they were.
-
-        Raises:
-            UsageError: with the count and some examples.
-        """
-        if self.changed:
-            raise UsageError(
-                f"{self.changed} inputs changed since they were planned "
-                f"({', '.join(self.changed_examples)}): restore them, choose another output, or "
-                "start anew with --overwrite"
-            )
 
 
 class Run:
@@ -210,28 +192,12 @@ class Run:
         inputs = (self._round_inputs(each, ahead) for each in rounds)
         return heapq.merge(*inputs, key=lambda item: item.key.encode())
 
-    def changes(self, now: Iterable[PlannedInput]) -> "Changes":
+    def changes(self, now: Iterable[PlannedInput]) -> Changes:
         """Count what is new, changed and gone in a new plan of the same location; streams.
 
         `now` is `planned(listing, suffix, earlier=run.planned())`.
         """
-        counts = dict.fromkeys(Change, 0)
-        examples: list[str] = []
-        new_bytes = 0
-        for change, item in compare(self.planned(), now):
-            counts[change] += 1
-            if change is Change.NEW:
-                new_bytes += item.size
-            elif change is Change.CHANGED and len(examples) < _EXAMPLES:
-                examples.append(item.key)
-        return Changes(
-            same=counts[Change.SAME],
-            new=counts[Change.NEW],
-            new_bytes=new_bytes,
-            changed=counts[Change.CHANGED],
-            changed_examples=tuple(examples),
-            gone=counts[Change.GONE],
-        )
+        return changes(self.planned(), now)
 
     def new_inputs(self, now: Iterable[PlannedInput]) -> Iterator[PlannedInput]:
         """Keep the inputs that joined since the last plan; `now` as for `changes`."""
