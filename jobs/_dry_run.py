@@ -75,12 +75,11 @@ def tell_plan(job: Job, flags: RunFlags) -> None:
 def _requests(job: Job, plan: Mapping[str, Any], flags: RunFlags) -> dict[str, int]:
     """Count what is asked of storage, without retries; deleting costs nothing on S3.
 
-    A shard is written once as a part of the plan. A worker looks for its commit twice, reads
-    the part, lists earlier attempts, and writes its attempt, a part a table and its commit. The end
+    A shard is written once as a part of the plan. A worker looks for its commit twice, reads the
+    part, lists earlier attempts, and writes its attempt, a part a table and its commit. The end
     reads each commit three times and each part once. A rerun compares twice with all parts of the
-    plan.
-    Listings have up to 1,000 names a page: the inputs, the commits before, the parts after. Left
-    out is what no run has more of: some ten files, and a hundred reads for pictures of a report.
+    plan. Listings have up to 1,000 names a page: the inputs, the commits before, the parts after.
+    Left out is what no run has more of: some ten files, and a hundred reads for pictures of a report.
     """
     tables = len(job.shards.tables)
     compares = 0 if "new" not in plan else 2 if flags.extend and plan["new"] else 1

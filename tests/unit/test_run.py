@@ -63,6 +63,15 @@ def commit_all(given: Job, failures: int = 0) -> None:
         )
 
 
+def finished(folder: Path, failures: int = 0) -> Job:
+    """Run three inputs to the end, in two shards."""
+    put(folder, "a", "b", "c")
+    given = job(folder)
+    commit_all(given, failures)
+    assert execute(given, flags(max_failure_rate=1)) == 0
+    return given
+
+
 def result(capsys: pytest.CaptureFixture[str]) -> dict[str, Any]:
     found: dict[str, Any] = json.loads(capsys.readouterr().out.splitlines()[-1])
     return found
@@ -107,10 +116,7 @@ def test_commits_add_up_and_decide_the_exit_code(
 def test_a_finished_run_says_the_same_again_and_writes_nothing(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    put(tmp_path, "a", "b", "c")
-    given = job(tmp_path)
-    commit_all(given, 1)
-    execute(given, flags(max_failure_rate=1))
+    given = finished(tmp_path, failures=1)
     first, before = result(capsys), files(tmp_path)
 
     assert execute(given, flags()) == 1
@@ -123,10 +129,7 @@ def test_a_finished_run_says_the_same_again_and_writes_nothing(
 def test_a_finished_run_rids_itself_of_parts_that_come_too_late(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    put(tmp_path, "a", "b", "c")
-    given = job(tmp_path)
-    commit_all(given)
-    execute(given, flags())
+    given = finished(tmp_path)
     first, before = result(capsys), files(tmp_path)
     for number in (1, 2):
         given.outputs.put(f"metrics/part-000000-{number:016}.parquet", b"of late attempts")
@@ -272,10 +275,7 @@ def test_a_dry_run_counts_requests_of_what_is_left(
 def test_a_dry_run_tells_what_is_done_and_what_has_changed(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    put(tmp_path, "a", "b", "c")
-    given = job(tmp_path)
-    commit_all(given)
-    execute(given, flags())
+    given = finished(tmp_path)
     put(tmp_path, "d", "e")
     (tmp_path / "in" / "a").write_bytes(b"changed")
     (tmp_path / "in" / "b").unlink()
