@@ -79,7 +79,7 @@ def _requests(job: Job, plan: Mapping[str, Any], flags: RunFlags) -> dict[str, i
     part, lists earlier attempts, and writes its attempt, a part a table and its commit. The end
     reads each commit three times and each part once. A rerun compares twice with all parts of the
     plan. Listings have up to 1,000 names a page: the inputs, the commits before, the parts after.
-    Left out is what no run has more of: some ten files, and a hundred reads for pictures of a report.
+    Left out is what no run has more of: some ten files, a hundred reads for pictures of a report.
     """
     tables = len(job.shards.tables)
     compares = 0 if "new" not in plan else 2 if flags.extend and plan["new"] else 1

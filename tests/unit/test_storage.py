@@ -1,4 +1,4 @@
-"""Folders as stores, and the names that all stores share."""
+"""Folders as stores, and the keys that all stores share."""
 
 import errno
 import os
@@ -26,7 +26,6 @@ from redaction_core.errors import (
 from redaction_core.storage import (
     Entry,
     Store,
-    open_file,
     open_store,
     printable_key,
     why_bad_name,
@@ -43,38 +42,6 @@ def store(tmp_path: Path) -> Store:
 
 def files(folder: Path) -> list[str]:
     return sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*"))
-
-
-@pytest.mark.parametrize("location", ["here", "./here/", "file://{}/here", "{}/x/../here"])
-def test_local_locations(location: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
-    assert open_store(location.format(tmp_path)).location == f"{tmp_path}/here"
-
-
-def test_file_urls_are_percent_decoded(tmp_path: Path) -> None:
-    assert open_store(f"file://{tmp_path}/a%20b%23").location == f"{tmp_path}/a b#"
-
-
-@pytest.mark.parametrize(
-    "location",
-    [
-        "",
-        "http://user:secret@host/x",
-        "gs://bucket/x",
-        "s3a://bucket/x",
-        "s3://",
-        "s3://user:secret@bucket/x",
-        "s3://bucket/a//b",
-        "s3://bucket/../b",
-        "file://host/x",
-        "file:///x?y",
-    ],
-)
-def test_other_locations_are_refused_in_one_line(location: str) -> None:
-    with pytest.raises(UsageError, match="write s3://bucket/prefix") as caught:
-        open_store(location)
-    assert "secret" not in str(caught.value)
-    assert "\n" not in str(caught.value)
 
 
 @pytest.mark.parametrize("key", ODD_KEYS)
@@ -376,30 +343,6 @@ def test_a_file_that_fails_while_it_is_read() -> None:
                 read()
     with pytest.raises(StorageError, match="cannot read /proc/self/mem"):
         store.read("mem")
-
-
-def test_locations_of_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
-    for location in ("x y.tar", "./x y.tar", f"{tmp_path}/x y.tar", f"file://{tmp_path}/x%20y.tar"):
-        store, key = open_file(location)
-        assert (store.location, key) == (str(tmp_path), "x y.tar")
-    store, key = open_file("/x")
-    assert (store.location, key) == ("/", "x")
-
-
-@pytest.mark.parametrize(
-    "location",
-    [
-        *("", "/", ".", "..", "x/", "x/.", "x/..", "a\\b", "a\nb", "file:///", "file:///x/"),
-        *("s3://", "s3://bucket", "s3://bucket/", "s3://bucket/x/", "s3://bucket//x", "s3:///x"),
-        *("s3://bucket/a//b", "s3://user:secret@bucket/x", "http://user:secret@host/x"),
-    ],
-)
-def test_locations_that_name_no_file(location: str) -> None:
-    with pytest.raises(UsageError) as caught:
-        open_file(location)
-    assert "secret" not in str(caught.value)
-    assert "\n" not in str(caught.value)
 
 
 def test_a_folder_that_comes_and_goes_while_it_is_made_is_made_again(
