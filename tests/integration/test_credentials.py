@@ -15,7 +15,7 @@ from tests.command import Command, Ended, Output
 from tests.conftest import BUCKET
 from tests.faults.harness import differences
 from tests.identities import Identity, Profile, policy
-from tests.integration.test_storage_s3 import ACTIONS
+from tests.integration.test_s3_retries import ACTIONS
 from tests.local_cluster import LocalCluster, local_cluster, wait_until
 from tests.poison import packed, picture
 
