@@ -13,6 +13,8 @@ STAGES = (
     ("ruff", "format", "--check", "."),
     ("mypy",),
     ("lint-imports",),
+    # A test file that cannot even be imported is told in seconds, not after all others have run.
+    ("pytest", "--collect-only", "-qqq"),
     # Most tests wait for Ray more than they compute; files at once share nothing but the machine.
     ("pytest", "-n", "2", "--dist", "loadfile", "--no-loadscope-reorder"),
 )

@@ -16,8 +16,14 @@ if TYPE_CHECKING:
     from redaction_core.training.history import Epoch
 
 URI: Final = "MLFLOW_TRACKING_URI"
-_HASTE: Final = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2", "MLFLOW_HTTP_REQUEST_TIMEOUT": "20"}
-"""MLflow's own: else a server that is away is asked for minutes, and the end of a run waits."""
+_SETTINGS: Final = {
+    # Else a server that is away is asked for minutes, and the end of a run waits.
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2",
+    "MLFLOW_HTTP_REQUEST_TIMEOUT": "20",
+    # Else the address of the run is printed, with the password of the URI.
+    "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
+}
+"""MLflow's own settings, where nothing else is set."""
 
 
 class Tracking:
@@ -53,7 +59,7 @@ class Tracking:
         except ModuleNotFoundError:
             self._say(f"{URI} is set, but MLflow is not installed: nothing is logged there")
             return
-        for key, value in _HASTE.items():
+        for key, value in _SETTINGS.items():
             os.environ.setdefault(key, value)
         mlflow.start_run(run_name=name)
         # From here on it is used, and ended.

@@ -8,11 +8,11 @@ from typing import Any
 
 import pytest
 
-from redaction_core.training.tracking import Tracking
+from redaction_core.training.tracking import _SETTINGS, Tracking
 from tests.unit.epochs import Said, epoch
 
 MLFLOW = """
-import json, pathlib, threading
+import json, os, pathlib, threading
 
 def _note(*what):
     where = pathlib.Path(__file__).with_name("calls.jsonl")
@@ -32,6 +32,8 @@ def log_metrics(metrics, step):
 
 def end_run(status):
     _note("end_run", status)
+    if os.environ.get("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT") != "true":
+        print("View run at", os.environ["MLFLOW_TRACKING_URI"])
 """
 
 
@@ -42,9 +44,10 @@ def stand_in(folder: Path, monkeypatch: pytest.MonkeyPatch, fails: str = "") -> 
     monkeypatch.syspath_prepend(str(folder))
     monkeypatch.delitem(sys.modules, "mlflow", raising=False)
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "https://user:secret@tracker")
-    for name in ("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "MLFLOW_HTTP_REQUEST_TIMEOUT"):
-        # Set by us, so undone after the test.
-        monkeypatch.setenv(name, "1")
+    for name in _SETTINGS:
+        # Set and unset, so that what the code sets is undone after the test.
+        monkeypatch.setenv(name, "")
+        monkeypatch.delenv(name)
 
     def calls() -> list[list[Any]]:
         monkeypatch.delitem(sys.modules, "mlflow", raising=False)
@@ -61,7 +64,9 @@ def track(said: Said) -> None:
     tracking.close(finished=True)
 
 
-def test_mlflow_gets_settings_and_figures(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_mlflow_gets_settings_and_figures(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     calls, said = stand_in(tmp_path / "package", monkeypatch), Said()
     track(said)
     found = calls()
@@ -76,6 +81,7 @@ def test_mlflow_gets_settings_and_figures(tmp_path: Path, monkeypatch: pytest.Mo
     assert metrics["val/loss"] == 0.02
     assert found[-1][2] == "FINISHED"
     assert not said.lines
+    assert "secret" not in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("fails", ["start_run", "log_params", "log_metrics", "end_run"])
