@@ -91,7 +91,7 @@ def _prepare() -> None:
 
 
 def _refuse_dead_cluster(address: str) -> None:
-    if address.startswith("ray://"):
+    if "://" in address:
         raise UsageError(
             f"RAY_ADDRESS={address}: a job is no client of Ray's; submit it (ray job submit), or "
             "name the head's HOST:PORT"

@@ -22,6 +22,7 @@ from redaction_core.commits import (
     Commit,
     ShardRef,
     begin_attempt,
+    commit_meanwhile,
     commit_shard,
     end_attempt,
     part_bytes,
@@ -99,8 +100,9 @@ class ShardWorker:
             apart = len(attempt.dead) >= DEATHS
             outcomes = self._apart(inputs, len(attempt.dead)) if apart else [work.run(inputs)]
             with stage("commit"):
-                # Another may have been faster: parts of ours would lie in a run that is over.
-                written = read_commit(store, shard) or self._write(shard, inputs, outcomes)
+                # Where another was faster, parts of ours would lie in a run that is over.
+                found = commit_meanwhile(store, shard, attempt)
+                written = found or self._write(shard, inputs, outcomes)
                 commit = commit_shard(store, shard, written, self._verb.companions)
         finally:
             # Only death leaves the mark; where storage is gone, one mark too many is harmless.
@@ -154,30 +156,60 @@ class ShardWorker:
     def _apart(self, inputs: Sequence[PlannedInput], deaths: int) -> list[Outcome]:
         """Run a deadly shard in another process; an input that kills it becomes a row."""
         assert self._work is not None  # noqa: S101 - opened by the caller
-        # Takes nothing of the cluster, as its parent waits meanwhile. Ray may restart it, which
-        # nobody waits for: so it is the first to go where memory is short, before its parent.
-        start: Any = ray.remote(num_cpus=0, max_restarts=1, max_task_retries=0)(_Apart)
-        here = ray.get_runtime_context().get_node_id()
-        node = place_apart(deaths, here, ray.nodes())  # type: ignore[no-untyped-call]
-        start = start.options(scheduling_strategy=NodeAffinitySchedulingStrategy(node, soft=False))
+        apart = _Process(self._verb.open_work, deaths)
         with contextlib.suppress(*_DIED):
             # As a whole: it may have died of kills alone, and batches of one round differently.
-            return [_result(start.remote(self._verb.open_work), inputs)]
-        apart = None
+            return [apart.run(inputs)]
         outcomes: list[Outcome] = []
         for item in inputs:
             for _ in range(_TRIES):
-                apart = apart or start.remote(self._verb.open_work)
-                try:
-                    outcomes.append(_result(apart, [item]))
+                with contextlib.suppress(*_DIED):
+                    outcomes.append(apart.run([item]))
                     break
-                except _DIED:
-                    apart = None
             else:
                 detail = "the process that worked on it died"
                 error = InputError(Failure.WORKER_CRASH, detail)
                 outcomes.append(self._work.failure(item, error))
         return outcomes
+
+
+class _Process:
+    """Another process, and a new one after each death."""
+
+    def __init__(self, open_work: Callable[[bool], Work], deaths: int) -> None:
+        self._open_work = open_work
+        self._deaths = deaths
+        self._here = ray.get_runtime_context().get_node_id()
+        self._gone: set[str] = set()
+        self._node = self._here
+        self._actor: Any = None
+
+    def run(self, inputs: Sequence[PlannedInput]) -> Outcome:
+        """Do some inputs there; raises one of `_DIED` when it died of them."""
+        while True:
+            actor = self._actor or self._start()
+            self._actor = None  # after an error, it is not to be asked again
+            try:
+                result: Outcome | RedactionCoreError = ray.get(actor.run.remote(inputs))
+            except ActorUnschedulableError:
+                # The machine is gone, or about to go: no input's fault.
+                if self._node == self._here:
+                    os._exit(1)  # Ray has the shard done elsewhere
+                self._gone.add(self._node)
+                continue
+            if isinstance(result, RedactionCoreError):
+                raise result
+            self._actor = actor
+            return result
+
+    def _start(self) -> Any:  # noqa: ANN401 - Ray's handle
+        nodes = [node for node in ray.nodes() if node["NodeID"] not in self._gone]  # type: ignore[no-untyped-call]
+        self._node = place_apart(self._deaths, self._here, nodes)
+        there = NodeAffinitySchedulingStrategy(self._node, soft=False)
+        # Takes nothing of the cluster, as its parent waits meanwhile. Ray may restart it, which
+        # nobody waits for: so it is the first to go where memory is short, before its parent.
+        start: Any = ray.remote(num_cpus=0, max_restarts=1, max_task_retries=0)(_Apart)
+        return start.options(scheduling_strategy=there).remote(self._open_work)
 
 
 class _Apart:
@@ -208,17 +240,6 @@ def place_apart(deaths: int, here: str, nodes: Sequence[Mapping[str, Any]]) -> s
         return here
     working = (each for each in nodes if each["Alive"] and each["Resources"].get("CPU"))
     return next((each["NodeID"] for each in working if each["NodeID"] != here), here)
-
-
-def _result(apart: Any, inputs: Sequence[PlannedInput]) -> Outcome:  # noqa: ANN401 - Ray's handle
-    try:
-        result: Outcome | RedactionCoreError = ray.get(apart.run.remote(inputs))
-    except ActorUnschedulableError:
-        # The machine is about to go: no input's fault. Ray has the shard done elsewhere.
-        os._exit(1)
-    if isinstance(result, RedactionCoreError):
-        raise result
-    return result
 
 
 def _whereabouts() -> bytes:

@@ -18,13 +18,11 @@ import pyarrow as pa
 from redaction_core.commits.layout import (
     IMAGES,
     INFO,
-    MARKS,
     PLAN,
     companion_key,
-    is_mark,
-    read_json,
     sha16,
 )
+from redaction_core.commits.marking import marked_parts
 from redaction_core.commits.parts import read_part
 from redaction_core.commits.shard import commit_key, read_commit, read_shard
 from redaction_core.errors import InputError, ObjectMissingError, UsageError
@@ -192,7 +190,8 @@ def _check_table(
     if table == FAILURES:
         expected = {min(there)} if there else set()
     else:
-        expected = committed if committed <= there else _marked(check, prefix) & there or committed
+        marked = partial(marked_parts, check.store, check.shard.plan_id, check.shard.number, table)
+        expected = committed if committed <= there else marked() & there or committed
     for key in sorted(there - expected):
         look.add(key, "is one part too many: its rows come twice until the same command runs again")
     rows: list[dict[str, Any]] = []
@@ -210,19 +209,6 @@ def _check_table(
             rows += part.select(["key", "status", "output_sha256"]).to_pylist()
     if table == METRICS:
         _check_rows(look, min(expected, default=prefix), inputs, rows, check.companions)
-
-
-def _marked(check: ShardCheck, prefix: str) -> set[str]:
-    """Give the parts that a last pass put in the place of committed ones."""
-    records = check.store.list(
-        f"{MARKS}{check.shard.plan_id}-{check.shard.number:06d}-", missing_ok=True
-    )
-    found = {
-        str(read_json(check.store, entry.key).get("part"))
-        for entry in records
-        if is_mark(entry.key)
-    }
-    return {part for part in found if part.startswith(prefix)}
 
 
 def _check_rows(

@@ -33,8 +33,8 @@ def round_key(number: int) -> str:
 
 
 def companion_key(folder: str, output: str) -> str:
-    """Name the PNG file that belongs to an output; no two outputs share one."""
-    return f"{folder}/{output}" if output.endswith(".png") else f"{folder}/{output}.png"
+    """Name the PNG file that belongs to an output; no two outputs of a run share one."""
+    return f"{folder}/{output}" if output.lower().endswith(".png") else f"{folder}/{output}.png"
 
 
 def attempt_number(key: str) -> int:

@@ -11,7 +11,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from redaction_core.commits.layout import MARKS, json_bytes, read_json, sha16, shard_of_part
+from redaction_core.commits.layout import MARKS, is_mark, json_bytes, read_json, sha16
 from redaction_core.commits.parts import part_bytes, part_key, read_part
 from redaction_core.errors import ObjectMissingError, StorageError
 from redaction_core.storage import Store
@@ -61,14 +61,19 @@ def mark(marks: Marks) -> str:
     return part
 
 
+def marked_parts(store: Store, plan_id: str, shard: int, table: str) -> set[str]:
+    """Name the parts of a shard's table that stand, or stood, in the place of committed ones."""
+    records = store.list(f"{MARKS}{plan_id}-{shard:06d}-", missing_ok=True)
+    keys = [entry.key for entry in records if is_mark(entry.key)]
+    parts = (str(read_json(store, key).get("part")) for key in keys)
+    return {part for part in parts if part.startswith(f"{table}/")}
+
+
 def _read(marks: Marks) -> pa.Table:
     """Read the part as committed, or a copy that was marked before: they differ in marks alone."""
     folder = marks.part.partition("/")[0]
-    prefix = f"{folder}/part-{marks.shard:06d}-"
-    copies = (entry.key for entry in marks.store.list(prefix, missing_ok=True))
-    for key in (marks.part, *copies):
-        if shard_of_part(key) != marks.shard:
-            continue
+    copies = marked_parts(marks.store, marks.plan_id, marks.shard, folder)
+    for key in (marks.part, *sorted(copies)):
         try:
             return read_part(marks.store.read(key).data)
         except ObjectMissingError:

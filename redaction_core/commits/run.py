@@ -2,12 +2,14 @@
 
 import heapq
 import json
+from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from functools import partial
 from itertools import islice
+from pathlib import PurePosixPath
 from typing import Any, Final, TypeVar
 
 import pyarrow as pa
@@ -32,6 +34,7 @@ from redaction_core.commits.rounds import ELSEWHERE, Layout, Round, read_round
 from redaction_core.commits.shard import (
     Commit,
     ShardRef,
+    begun_attempts,
     read_commit,
     read_shard,
 )
@@ -83,8 +86,11 @@ class Run:
         self._read_rounds()
         self._foreign: frozenset[str] = frozenset()
         if replaces:
-            found = store.list(IMAGES, missing_ok=True)
-            self._foreign = frozenset(entry.key for entry in found)
+            found = [entry.key for entry in store.list(IMAGES, missing_ok=True)]
+            folders = (str(folder) for key in found for folder in PurePosixPath(key).parents)
+            self._foreign = frozenset(
+                (*found, *folders)
+            )  # on disk no file can be where a folder is
         elif not self.rounds and (stands := self._in_the_way()):
             self._read_rounds()  # another driver may have planned since, and begun
             if not self.rounds:
@@ -248,19 +254,14 @@ class Run:
         return _ahead(lambda key: read_part(self.store.read(key).data), wanted, _PARTS_AHEAD)
 
     def doubled(self) -> bool:
-        """Say whether a shard has two parts of a table: an attempt outlived the end of the run.
+        """Say whether a finished run has parts too many: an attempt outlived its end.
 
         To finish once more puts that right.
         """
-        for table in self.layout.tables:
-            seen = bytearray(self.shard_count)
-            for entry in self.store.list(f"{table}/", missing_ok=True):
-                shard = shard_of_part(entry.key)
-                if 0 <= shard < len(seen):
-                    if seen[shard]:
-                        return True
-                    seen[shard] = True
-        return False
+        counts = read_json(self.store, SUCCESS).get("parts", {})
+        return any(
+            sum(1 for _ in self._parts_there(table)) > count for table, count in counts.items()
+        )
 
     def summary(self) -> dict[str, Any]:
         """Read the summary of a finished run."""
@@ -276,37 +277,50 @@ class Run:
         """End a run whose shards are all committed; may be repeated.
 
         Removes attempts, and parts of committed shards that are not among `parts` (left out: those
-        that the commits name, and images of inputs that failed are removed, too); writes the
-        summary, run.json (info) and, last, `_SUCCESS`.
+        that the commits name, and what else attempts that died may have left is removed, too);
+        writes the summary, run.json (info) and, last, `_SUCCESS`.
 
         Raises:
             StorageError: a shard has no commit, or another driver extended the run meanwhile.
         """
-        if parts is None:
-            parts = set()
-            self.store.delete(self._strays(parts))
+        named = (
+            {key for commit in self.commits() for key in commit.parts} if parts is None else parts
+        )
         known = len(self.rounds)
         self._read_rounds()
         if len(self.rounds) != known:
             raise StorageError("another run extended this output meanwhile: run again")
+        if parts is None:
+            self.store.delete(self._strays(named))
         for table in self.layout.tables:
-            self.store.delete(
-                entry.key
-                for entry in self.store.list(f"{table}/", missing_ok=True)
-                if entry.key not in parts and shard_of_part(entry.key) in range(self.shard_count)
-            )
+            self.store.delete(key for key in self._parts_there(table) if key not in named)
         attempts = self.store.list(ATTEMPTS, missing_ok=True)
         self.store.delete(entry.key for entry in attempts if attempt_number(entry.key))
         self.store.sweep()
         self.store.put(self.layout.summary, json_bytes(summary))
         self.store.put(INFO, json_bytes(info))
-        self.store.put(SUCCESS, json_bytes({"plans": self.plan_ids}))
+        counts = Counter(key.partition("/")[0] for key in named)
+        counted = {table: counts[table] for table in self.layout.tables}
+        self.store.put(SUCCESS, json_bytes({"plans": self.plan_ids, "parts": counted}))
 
-    def _strays(self, parts: set[str]) -> Iterator[str]:
-        """Name the images that must not be there; collects the parts that commits name."""
-        for commit in self.commits():
-            parts.update(commit.parts)
-            yield from commit.strays(self.layout.companions)
+    def _parts_there(self, table: str) -> Iterator[str]:
+        """List the parts of a table that are of this run's shards."""
+        keys = (entry.key for entry in self.store.list(f"{table}/", missing_ok=True))
+        return (key for key in keys if shard_of_part(key) in range(self.shard_count))
+
+    def _strays(self, named: Collection[str]) -> Iterator[str]:
+        """Name what attempts may have left at images of inputs that failed.
+
+        Only of shards with a trace of one, a mark or a part: whatever stands under such a name
+        elsewhere, as in a run that finished long ago, is somebody else's.
+        """
+        keys = (key for table in self.layout.tables for key in self._parts_there(table))
+        touched = {shard_of_part(key) for key in keys if key not in named}
+        for plan_id in self.plan_ids:
+            touched |= {attempt.shard for attempt in begun_attempts(self.store, plan_id)}
+        for shard in self.shards() if touched else ():
+            if shard.number in touched and (commit := read_commit(self.store, shard)):
+                yield from commit.strays(self.layout.companions)
 
     def _unless_taken(self, shard: Sequence[PlannedInput]) -> Sequence[PlannedInput]:
         """Fail inputs under whose output's name something stands before they are even planned."""

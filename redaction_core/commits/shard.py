@@ -118,6 +118,18 @@ def end_attempt(store: Store, attempt: Attempt, *, committed: bool) -> None:
     store.delete([attempt.key, *(attempt.dead if committed else ())])
 
 
+def commit_meanwhile(store: Store, shard: ShardRef, attempt: Attempt) -> Commit | None:
+    """Give the commit of another attempt, which was faster; None while there is none.
+
+    Raises:
+        StorageError: the run was removed, so that what this attempt writes would be of no run.
+    """
+    begun = store.exists(attempt.key)  # asked first: another's commit takes the mark away
+    if (commit := read_commit(store, shard)) is None and not begun:
+        raise StorageError(f"the run in {store.location} was removed meanwhile")
+    return commit
+
+
 def commit_shard(
     store: Store, shard: ShardRef, commit: Commit, companions: Sequence[str] = ()
 ) -> Commit:
@@ -153,7 +165,8 @@ def read_commit(store: Store, shard: ShardRef) -> Commit | None:
             shard=found["shard"],
             parts=tuple(found["parts"]),
             unwritten=tuple(found["unwritten"]),
-            conflicts=tuple(found.get("conflicts", ())),
+            # Without the field, any of them may be one.
+            conflicts=tuple(found.get("conflicts", found["unwritten"])),
             totals=found["totals"],
         )
     except (KeyError, TypeError) as error:

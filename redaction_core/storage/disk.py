@@ -180,7 +180,8 @@ class DiskStore(Store):
             try:
                 os.unlink(path)
             except OSError as error:
-                if error.errno not in _MISSING:
+                # A folder is no object, whatever lies in it.
+                if error.errno not in {*_MISSING, errno.EISDIR}:
                     raise self._fault("delete", key, error) from error
             if os.path.dirname(path) != emptied:
                 self._prune(emptied)

@@ -84,9 +84,10 @@ def test_flags_that_do_not_exist_exit_with_2(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("address", "message"),
     [
-        ("http://127.0.0.1:1", "no Ray cluster answers at RAY_ADDRESS=http://127.0.0.1:1"),
+        ("http://127.0.0.1:1", "RAY_ADDRESS=http://127.0.0.1:1: a job is no client of Ray's"),
         ("127.0.0.1:1", "no Ray cluster answers at RAY_ADDRESS=127.0.0.1:1"),
         ("ray://127.0.0.1:1", "RAY_ADDRESS=ray://127.0.0.1:1: a job is no client of Ray's"),
+        ("nothing://127.0.0.1:1", "RAY_ADDRESS=nothing://127.0.0.1:1: a job is no client"),
     ],
 )
 def test_a_cluster_that_is_none_is_one_line(address: str, message: str, tmp_path: Path) -> None:

@@ -2,16 +2,13 @@
 
 import json
 from collections import Counter
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from redaction_core.commits import (
-    Commit,
     Run,
     begin_attempt,
-    commit_shard,
     end_attempt,
     part_key,
     read_commit,
@@ -277,45 +274,6 @@ def test_the_first_commit_stands(store: Store) -> None:
     assert read_commit(store, shard) == first
     run = do_run(store)
     assert first.parts[0] in state(store)
-    assert rows(store, run) == Counter(KEYS)
-
-
-def test_what_the_standing_commit_does_not_name_is_removed(store: Store) -> None:
-    run = Run(store, "reconstruct", CONFIG)
-    add_round(run)
-    shard = next(run.pending())
-    given = ("metrics/part-000000-0123456789abcdef.parquet", "metrics/part-000000-" + "0" * 16)
-    images = ("images/a.jpg", "images/a.jpg.png", "images/mine.png", "shades/a.jpg.png")
-    for key in (*given, *images):
-        store.put(key, b"")
-    commit = Commit(
-        shard=0,
-        parts=given[:1],
-        unwritten=("a.jpg", "a.jpg.png"),
-        conflicts=("a.jpg",),
-        totals={"inputs": 3},
-    )
-    late = replace(commit, parts=given, unwritten=())
-
-    assert commit_shard(store, shard, commit) == commit
-    assert commit_shard(store, shard, late, ["shades"]) == commit
-
-    assert [store.exists(key) for key in given] == [True, False]
-    assert [store.exists(key) for key in images] == [True, False, True, False]
-    assert read_commit(store, shard) == commit
-
-
-def test_the_end_removes_what_an_attempt_left_that_died_after_its_commit(store: Store) -> None:
-    run = do_run(store)
-    assert not run.doubled()
-    store.put(f"metrics/part-000000-{'0' * 16}.parquet", b"of a late attempt")
-    store.put("images/z.bad.png", b"of a late attempt")
-    assert run.doubled()
-
-    do_run(store)
-
-    assert not run.doubled()
-    assert not store.exists("images/z.bad.png")
     assert rows(store, run) == Counter(KEYS)
 
 

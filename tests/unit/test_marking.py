@@ -48,6 +48,18 @@ def table(store: Store, key: str) -> pa.Table:
     return pq.read_table(io.BytesIO(store.read(key).data))
 
 
+def test_a_part_that_came_late_is_not_taken_for_a_marked_copy(tmp_path: Path) -> None:
+    store = open_store(str(tmp_path))
+    marks = committed(store)
+    other = committed(store, rows=7)
+    first = mark(marks)
+    store.delete([marks.part])
+    again = mark(replace(marks, columns={**marks.columns, "split": ["test"] * 600}))
+    assert store.exists(other.part)
+    assert first != again
+    assert table(store, again).num_rows == 600
+
+
 def test_columns_change_and_nothing_else_does(tmp_path: Path) -> None:
     store = open_store(str(tmp_path))
     marks = committed(store)

@@ -271,6 +271,8 @@ def test_deleting_prunes_what_it_emptied(store: Store, tmp_path: Path) -> None:
         store.put(key, b"")
     assert store.delete(["a/b/c", "a/b/d", "i", "g/h", "not/there"]) == 5
     assert files(tmp_path / "root") == ["a", "a/e", "a/e/f"]
+    assert store.delete(["a/e"]) == 1  # a folder is no object
+    assert store.exists("a/e/f")
     store.delete(["a/e/f"])
     assert files(tmp_path) == ["root"]
 
