@@ -123,3 +123,39 @@ def test_room_that_a_dead_controller_asked_for_is_given_back() -> None:
             command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False
         )
     assert ended.stderr.splitlines()[-1] == "there is room", ended.stderr
+
+
+A_MACHINE_A_TRY = """
+import os, signal, sys, time
+from jobs._cluster import join_cluster
+from jobs._worker import _DIED, DEATHS, _Process
+
+class Work:
+    def run(self, inputs):
+        if inputs == ["deadly"]:
+            # As where a machine's memory is full, and all of it is ended.
+            os.kill(os.getppid(), signal.SIGKILL)
+            time.sleep(60)
+        return inputs
+
+join_cluster()
+process = _Process(lambda gpu: Work(), 2 * DEATHS)
+try:
+    process.run(["deadly"])
+except _DIED:
+    print("died", file=sys.stderr)
+print(process.run(["harmless"]), file=sys.stderr)
+"""
+
+
+def test_a_machine_that_an_input_took_down_is_asked_no_more() -> None:
+    with local_cluster() as cluster:
+        cluster.add()
+        cluster.add()
+        command = [sys.executable, "-c", A_MACHINE_A_TRY]
+        environment = {**os.environ, **cluster.environment}
+        ended = subprocess.run(
+            command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False
+        )
+    assert ended.stderr.splitlines()[-2:] == ["died", "['harmless']"], ended.stderr
+    assert ended.returncode == 0
