@@ -75,10 +75,11 @@ def tell_plan(job: Job, flags: RunFlags) -> None:
 def _requests(job: Job, plan: Mapping[str, Any], flags: RunFlags) -> dict[str, int]:
     """Count what is asked of storage, without retries; deleting costs nothing on S3.
 
-    A shard is written once as a part of the plan. A worker looks for its commit twice, reads the
-    part, lists earlier attempts, and writes its attempt, a part a table and its commit. The end
-    reads each commit three times and each part once. A rerun compares twice with all parts of the
-    plan. Listings have up to 1,000 names a page: the inputs, the commits before, the parts after.
+    A shard is written once as a part of the plan. A worker looks for its commit twice and for its
+    mark once, reads the part, lists earlier attempts, and writes its mark, a part a table and its
+    commit. The end reads each commit three times and each part once. A rerun compares twice with
+    all parts of the plan. Listings have up to 1,000 names a page: the inputs, the commits before,
+    the parts after.
     Left out is what no run has more of: some ten files, a hundred reads for pictures of a report.
     """
     tables = len(job.shards.tables)
@@ -91,7 +92,7 @@ def _requests(job: Job, plan: Mapping[str, Any], flags: RunFlags) -> dict[str, i
     return {
         "estimated_puts": plan["left"] * job.puts_of_one + planned + left * (2 + tables),
         "estimated_gets": plan["left"] * job.gets_of_one
-        + 3 * left
+        + 4 * left
         + (3 + tables + 2 * compares) * shards,
         "estimated_lists": pages + left,
     }

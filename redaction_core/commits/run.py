@@ -290,10 +290,12 @@ class Run:
         self._read_rounds()
         if len(self.rounds) != known:
             raise StorageError("another run extended this output meanwhile: run again")
+        there = (key for table in self.layout.tables for key in self._parts_there(table))
+        extra: Iterable[str] = (key for key in there if key not in named)
         if parts is None:
-            self.store.delete(self._strays(named))
-        for table in self.layout.tables:
-            self.store.delete(key for key in self._parts_there(table) if key not in named)
+            extra = list(extra)  # few: attempts that died wrote them
+            self.store.delete(self._strays(extra))
+        self.store.delete(extra)
         attempts = self.store.list(ATTEMPTS, missing_ok=True)
         self.store.delete(entry.key for entry in attempts if attempt_number(entry.key))
         self.store.sweep()
@@ -308,14 +310,13 @@ class Run:
         keys = (entry.key for entry in self.store.list(f"{table}/", missing_ok=True))
         return (key for key in keys if shard_of_part(key) in range(self.shard_count))
 
-    def _strays(self, named: Collection[str]) -> Iterator[str]:
-        """Name what attempts may have left at images of inputs that failed.
+    def _strays(self, parts: Iterable[str]) -> Iterator[str]:
+        """Name what attempts may have left at images of inputs that failed; `parts` they did leave.
 
         Only of shards with a trace of one, a mark or a part: whatever stands under such a name
         elsewhere, as in a run that finished long ago, is somebody else's.
         """
-        keys = (key for table in self.layout.tables for key in self._parts_there(table))
-        touched = {shard_of_part(key) for key in keys if key not in named}
+        touched = {shard_of_part(key) for key in parts}
         for plan_id in self.plan_ids:
             touched |= {attempt.shard for attempt in begun_attempts(self.store, plan_id)}
         for shard in self.shards() if touched else ():

@@ -227,7 +227,7 @@ def test_a_dry_run_tells_the_plan_and_writes_nothing(
         "estimated_worker_hours": 0.004,
         "estimated_cost": None,
         "estimated_puts": 4 + 4 * 3,
-        "estimated_gets": 7 + 4 * 3 + 4 * 4,
+        "estimated_gets": 7 + 4 * 4 + 4 * 4,
         "estimated_lists": 3 + 4,
     }
     assert files(tmp_path) == before
@@ -269,7 +269,7 @@ def test_a_dry_run_counts_requests_of_what_is_left(
         told.append([plan[name] for name in names])
 
     # Two shards are done; a third would be planned of the new input, and done.
-    assert told == [[0, 2 * (4 + 2), 3], [1 + 3, 1 + 3 + 3 * (4 + 4), 4 + 1]]
+    assert told == [[0, 2 * (4 + 2), 3], [1 + 3, 1 + 4 + 3 * (4 + 4), 4 + 1]]
 
 
 def test_a_dry_run_tells_what_is_done_and_what_has_changed(
