@@ -87,10 +87,9 @@ class Run:
         self._foreign: frozenset[str] = frozenset()
         if replaces:
             found = [entry.key for entry in store.list(IMAGES, missing_ok=True)]
+            # On disk no file can be where a folder is.
             folders = (str(folder) for key in found for folder in PurePosixPath(key).parents)
-            self._foreign = frozenset(
-                (*found, *folders)
-            )  # on disk no file can be where a folder is
+            self._foreign = frozenset((*found, *folders))
         elif not self.rounds and (stands := self._in_the_way()):
             self._read_rounds()  # another driver may have planned since, and begun
             if not self.rounds:
@@ -283,9 +282,9 @@ class Run:
         Raises:
             StorageError: a shard has no commit, or another driver extended the run meanwhile.
         """
-        named = (
-            {key for commit in self.commits() for key in commit.parts} if parts is None else parts
-        )
+        named = parts
+        if named is None:
+            named = {key for commit in self.commits() for key in commit.parts}
         known = len(self.rounds)
         self._read_rounds()
         if len(self.rounds) != known:

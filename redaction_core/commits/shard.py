@@ -126,7 +126,7 @@ def commit_meanwhile(store: Store, shard: ShardRef, attempt: Attempt) -> Commit 
     """
     begun = store.exists(attempt.key)  # asked first: another's commit takes the mark away
     if (commit := read_commit(store, shard)) is None and not begun:
-        raise StorageError(f"the run in {store.location} was removed meanwhile")
+        raise StorageError(f"the run in {store.location} was removed meanwhile: run again")
     return commit
 
 

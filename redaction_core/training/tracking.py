@@ -20,7 +20,7 @@ _SETTINGS: Final = {
     # Else a server that is away is asked for minutes, and the end of a run waits.
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2",
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "20",
-    # Else the address of the run is printed, with the password of the URI.
+    # Else the address of the run is printed, with the password that the URI may have.
     "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
 }
 """MLflow's own settings, where nothing else is set."""
