@@ -1,5 +1,6 @@
 """Fixtures that several kinds of tests share."""
 
+import signal
 import uuid
 from collections.abc import Iterator
 
@@ -8,6 +9,12 @@ import pytest
 from redaction_core.embedded_s3 import EmbeddedS3
 
 BUCKET = "tests"
+
+
+def pytest_configure() -> None:
+    """Let Ctrl-C end what tests start, also where a shell runs the tests in the background."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")
